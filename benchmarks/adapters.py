@@ -1,0 +1,158 @@
+"""Rivals whose interface is not that of ``multiprocessing``, given the names that the rows use.
+
+Each does what the package's own documentation shows for the work, with two workers that are kept between calls.
+"""
+
+# ruff: noqa: PLC0415  (one of these packages is measured in an interpreter, the others must not be imported, nor need be installed)
+
+from __future__ import annotations
+
+import multiprocessing
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+
+
+class FasterFifo:
+    """faster-fifo: a queue; the processes are the standard library's."""
+
+    Process = multiprocessing.get_context("fork").Process
+
+    def Queue(self) -> Any:  # noqa: N802  (the context's name)
+        """A queue with a buffer of 4 MiB (its default of 1 MB takes no message of 1 MB)."""
+        import faster_fifo
+        import faster_fifo_reduction  # noqa: F401  (as its documentation asks)
+
+        return faster_fifo.Queue(max_size_bytes=4 << 20)
+
+
+class _Pool:
+    """What all of them share: ``with``, and the workers stopped at its end."""
+
+    def __enter__(self) -> Any:
+        """The pool itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the workers."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the workers."""
+        raise NotImplementedError
+
+
+class _LokyPool(_Pool):
+    """loky's executor."""
+
+    def __init__(self, processes: int) -> None:
+        import loky
+
+        self._executor = loky.ProcessPoolExecutor(max_workers=processes)
+
+    def apply(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        return self._executor.submit(function, *arguments).result()
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any], chunksize: int) -> list[Any]:
+        return list(self._executor.map(function, items, chunksize=chunksize))
+
+    def imap_unordered(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        from concurrent.futures import as_completed
+
+        for future in as_completed([self._executor.submit(function, item) for item in items]):
+            yield future.result()
+
+    def stop(self) -> None:
+        self._executor.shutdown(kill_workers=True)
+
+
+class _JoblibPool(_Pool):
+    """joblib's ``Parallel`` with its default backend; used as a context manager it keeps its workers."""
+
+    def __init__(self, processes: int) -> None:
+        self._processes = processes
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+        from joblib import Parallel, delayed
+
+        parallel = Parallel(n_jobs=self._processes, batch_size="auto" if chunksize is None else chunksize)
+        return list(parallel(delayed(function)(item) for item in items))
+
+    def imap_unordered(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        from joblib import Parallel, delayed
+
+        parallel = Parallel(n_jobs=self._processes, batch_size=1, return_as="generator_unordered")
+        yield from parallel(delayed(function)(item) for item in items)
+
+    def stop(self) -> None:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(kill_workers=True)
+
+
+class _MpirePool(_Pool):
+    """mpire's ``WorkerPool``, forking as it does by default, told to keep its workers."""
+
+    def __init__(self, processes: int) -> None:
+        from mpire.pool import WorkerPool
+
+        self._pool = WorkerPool(n_jobs=processes, start_method="fork", keep_alive=True)
+
+    def apply(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        return self._pool.apply(function, arguments)
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any], chunksize: int | None = None) -> Any:
+        return self._pool.map(function, items, chunk_size=chunksize)
+
+    def imap_unordered(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        yield from self._pool.imap_unordered(function, items, chunk_size=1)
+
+    def stop(self) -> None:
+        self._pool.terminate()
+
+
+class _PebblePool(_Pool):
+    """pebble's ``ProcessPool``."""
+
+    def __init__(self, processes: int) -> None:
+        from pebble import ProcessPool
+
+        self._pool: Any = ProcessPool(max_workers=processes, context=multiprocessing.get_context("fork"))
+
+    def apply(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        return self._pool.schedule(function, args=arguments).result()
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any], chunksize: int) -> list[Any]:
+        return list(self._pool.map(function, items, chunksize=chunksize).result())
+
+    def stop(self) -> None:
+        self._pool.stop()
+        self._pool.join()
+
+
+class Loky:
+    """loky, as a context."""
+
+    Pool = _LokyPool
+
+
+class Joblib:
+    """joblib, as a context."""
+
+    Pool = _JoblibPool
+
+
+class Mpire:
+    """mpire, as a context."""
+
+    Pool = _MpirePool
+
+
+class Pebble:
+    """pebble, as a context."""
+
+    Pool = _PebblePool

@@ -1,0 +1,166 @@
+#include "bindings/handle.hpp"
+
+#include <cstdlib>
+
+#include "recovery/lifetime.hpp"
+
+namespace shoal::bindings {
+
+PyTypeObject* handle_type = nullptr;
+
+namespace {
+
+uint32_t handles_of[arena::kObjects];  // how many handles this process has of each object; under the GIL
+thread_local Mentions* collecting = nullptr;
+
+constexpr int kKinds = 16;
+struct Registered {
+  PyTypeObject* type;
+  object::Kind kind;
+} registered[kKinds];
+int registered_count = 0;
+
+// The kind of the nearest registered base.
+bool kind_of(PyTypeObject* type, object::Kind& kind) {
+  for (PyTypeObject* t = type; t != nullptr; t = t->tp_base)
+    for (int i = 0; i < registered_count; ++i)
+      if (registered[i].type == t) {
+        kind = registered[i].kind;
+        return true;
+      }
+  return false;
+}
+
+void handle_dealloc(PyObject* self) {
+  let_go(reinterpret_cast<Handle*>(self));
+  PyTypeObject* type = Py_TYPE(self);
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+bool note(Handle* h) {
+  Mentions* m = collecting;
+  if (m == nullptr) return true;
+  if (m->count == m->room) {
+    const uint32_t room = m->room == 0 ? 8 : m->room * 2;
+    void* grown = std::realloc(m->entries, room * sizeof(Mentions::Entry));
+    if (grown == nullptr) {
+      PyErr_NoMemory();
+      return false;
+    }
+    m->entries = static_cast<Mentions::Entry*>(grown);
+    m->room = room;
+  }
+  object::hold(h->index);  // what was inherited by a fork is held explicitly before a message may keep it alive
+  object::note_listed(h->index);
+  m->entries[m->count++] = {h->index, h->generation};
+  return true;
+}
+
+PyObject* handle_reduce(PyObject* self, PyObject*) {
+  PyObject* reference = handle_reference(self, nullptr);
+  if (reference == nullptr) return nullptr;
+  PyObject* adopt = PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(self)), "_adopt");
+  if (adopt == nullptr) {
+    Py_DECREF(reference);
+    return nullptr;
+  }
+  return Py_BuildValue("N(N)", adopt, reference);
+}
+
+PyObject* handle_index(PyObject* self, void*) {
+  return PyLong_FromUnsignedLong(reinterpret_cast<Handle*>(self)->index);
+}
+
+PyMethodDef handle_methods[] = {
+    {"_reference", handle_reference, METH_NOARGS, "(arena, kind, index, generation); notes it in the message being pickled."},
+    {"_adopt", handle_adopt, METH_O | METH_CLASS, "A handle for a reference; StaleReferenceError when the object is gone."},
+    {"__reduce__", handle_reduce, METH_NOARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+PyGetSetDef handle_getset[] = {{"_index", handle_index, nullptr, "Place in the arena's table, for diagnosis.", nullptr},
+                               {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyType_Slot handle_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(handle_dealloc)},
+                              {Py_tp_methods, handle_methods},
+                              {Py_tp_getset, handle_getset},
+                              {Py_tp_doc, const_cast<char*>("Base of all objects in shoal's shared memory.")},
+                              {0, nullptr}};
+PyType_Spec handle_spec = {"shoal._native.Handle", sizeof(Handle), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, handle_slots};
+
+}  // namespace
+
+bool add_handle_type(PyObject* module) {
+  handle_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&handle_spec));
+  return handle_type != nullptr && PyModule_AddObjectRef(module, "Handle", reinterpret_cast<PyObject*>(handle_type)) == 0;
+}
+
+void register_kind(PyTypeObject* type, object::Kind kind) { registered[registered_count++] = {type, kind}; }
+
+void hold_new(Handle* self, object::Kind kind, uint32_t index, uint32_t generation) {
+  let_go(self);
+  self->kind = kind;
+  self->index = index;
+  self->generation = generation;
+  self->held = true;
+  self->closed = false;
+  ++handles_of[index];
+}
+
+bool check_held(const Handle* self) {
+  if (self->held) return true;
+  PyErr_SetString(PyExc_ValueError, "this shared object has not been initialised: its class must call super().__init__()");
+  return false;
+}
+
+void let_go(Handle* self) {
+  if (!self->held) return;
+  self->held = false;
+  if (--handles_of[self->index] == 0 && process::mine() != process::kNoSlot) recovery::let_go(self->index);
+}
+
+void begin_mentions(Mentions& mentions) {
+  mentions = {collecting, 0, 0, nullptr};
+  collecting = &mentions;
+}
+
+void end_mentions(Mentions& mentions) {
+  collecting = mentions.outer;
+  std::free(mentions.entries);
+  mentions.entries = nullptr;
+}
+
+PyObject* handle_reference(PyObject* self, PyObject*) {
+  auto* h = reinterpret_cast<Handle*>(self);
+  if (!check_held(h) || !note(h)) return nullptr;
+  return Py_BuildValue("KIII", static_cast<unsigned long long>(arena::header().id), static_cast<unsigned>(h->kind),
+                       h->index, h->generation);
+}
+
+PyObject* handle_adopt(PyObject* type, PyObject* reference) {
+  unsigned long long arena_id = 0;
+  unsigned kind = 0, index = 0, generation = 0;
+  if (!PyTuple_Check(reference) || !PyArg_ParseTuple(reference, "KIII", &arena_id, &kind, &index, &generation)) {
+    if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_TypeError, "a reference is a tuple of four integers");
+    return nullptr;
+  }
+  object::Kind own{};
+  if (!kind_of(reinterpret_cast<PyTypeObject*>(type), own) || static_cast<unsigned>(own) != kind) {
+    PyErr_Format(PyExc_TypeError, "reference of kind %u given to %R", kind, type);
+    return nullptr;
+  }
+  if (!arena::attached() || arena::header().id != arena_id)
+    return raise_from("shoal.errors", "StaleReferenceError",
+                      "the object lives in the shared memory of another process tree; only processes started by this program can use it");
+  if (!ensure_attached()) return nullptr;
+  if (!object::adopt(index, generation, own))
+    return raise_from("shoal.errors", "StaleReferenceError",
+                      "the shared object no longer exists: every process that held it has let go of it");
+  PyObject* self = reinterpret_cast<PyTypeObject*>(type)->tp_alloc(reinterpret_cast<PyTypeObject*>(type), 0);
+  if (self == nullptr) {
+    if (handles_of[index] == 0) recovery::let_go(index);
+    return nullptr;
+  }
+  hold_new(reinterpret_cast<Handle*>(self), own, index, generation);
+  return self;
+}
+
+}  // namespace shoal::bindings

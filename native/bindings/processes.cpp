@@ -1,0 +1,239 @@
+// Floor 8: the arena and process slots as functions, and the references of a message to a child that is being started.
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+#include "bindings/codec.hpp"
+#include "bindings/types.hpp"
+#include "channel/segment.hpp"
+#include "process/nodes.hpp"
+#include "recovery/recovery.hpp"
+
+extern char** environ;
+
+namespace shoal::bindings {
+
+namespace {
+
+PyObject* arena_ensure(PyObject*, PyObject*) {
+  return ensure_attached() ? PyLong_FromLong(arena::descriptor()) : nullptr;
+}
+
+PyObject* arena_attach(PyObject*, PyObject* args) {
+  int fd = -1;
+  unsigned long long token = 0;
+  if (!PyArg_ParseTuple(args, "iK", &fd, &token)) return nullptr;
+  if (arena::attached()) {
+    PyErr_SetString(PyExc_RuntimeError, "this process already uses another process tree's shared memory");
+    return nullptr;
+  }
+  fcntl(fd, F_SETFD, FD_CLOEXEC);
+  if (const arena::Status s = arena::attach(fd); s != arena::Status::kOk) return raise_status(s);
+  process::watch_forks();
+  if (!process::claim(token)) return PyErr_Format(PyExc_OSError, "more than %d processes of one tree use shoal", static_cast<int>(arena::kSlots));
+  Py_RETURN_NONE;
+}
+
+bool set(PyObject* dict, const char* key, uint64_t value) {
+  PyObject* v = PyLong_FromUnsignedLongLong(value);
+  const bool ok = v != nullptr && PyDict_SetItemString(dict, key, v) == 0;
+  Py_XDECREF(v);
+  return ok;
+}
+
+PyObject* arena_statistics(PyObject*, PyObject*) {
+  if (!ensure_attached()) return nullptr;
+  uint64_t objects = 0, retired = 0, segments = 0, nodes = 0, processes = 0, blobs = 0;
+  for (uint32_t i = 0; i < arena::grown(arena::kObjectTable); ++i) {
+    const object::State s = object::load(i).state();
+    objects += s != object::State::kFree ? 1 : 0;
+    retired += s == object::State::kRetired ? 1 : 0;
+  }
+  for (uint32_t i = 0; i < arena::grown(arena::kSegmentTable); ++i) segments += channel::segment_word(i).load() != 0 ? 1 : 0;
+  for (uint32_t i = 0; i < arena::grown(arena::kNodeTable); ++i) nodes += process::node(i).owner.load() != 0 ? 1 : 0;
+  for (uint32_t i = 0; i < arena::kSlots; ++i)
+    processes += process::state_of(process::slot(i).word.load()) != process::State::kFree ? 1 : 0;
+  blob::for_each([&](blob::Name, blob::Word) { ++blobs; });
+  PyObject* d = PyDict_New();
+  if (d != nullptr && set(d, "objects", objects) && set(d, "retired", retired) && set(d, "segments", segments) &&
+      set(d, "blobs", blobs) && set(d, "nodes", nodes) && set(d, "slots", processes) &&
+      set(d, "bytes", arena::bytes_in_use()) && set(d, "quota", arena::header().quota))
+    return d;
+  Py_XDECREF(d);
+  return nullptr;
+}
+
+uint32_t flags_of(int daemon, int die_with_parent) {
+  return (daemon != 0 ? process::kDaemon : 0) | (die_with_parent != 0 ? process::kDieWithParent : 0);
+}
+
+PyObject* slot_reserve(PyObject*, PyObject* args) {
+  int daemon = 0, die = 0;
+  if (!PyArg_ParseTuple(args, "pp", &daemon, &die) || !ensure_attached()) return nullptr;
+  const process::Token token = process::reserve(flags_of(daemon, die));
+  if (token == 0) return PyErr_Format(PyExc_OSError, "more than %d processes of one tree use shoal", static_cast<int>(arena::kSlots));
+  return PyLong_FromUnsignedLongLong(token);
+}
+
+PyObject* fork_flags(PyObject*, PyObject* args) {
+  int daemon = 0, die = 0;
+  if (!PyArg_ParseTuple(args, "pp", &daemon, &die) || !ensure_attached()) return nullptr;
+  process::set_fork_flags(flags_of(daemon, die));
+  Py_RETURN_NONE;
+}
+
+PyObject* fork_token(PyObject*, PyObject*) { return PyLong_FromUnsignedLongLong(process::last_fork()); }
+
+PyObject* slot_set_pid(PyObject*, PyObject* args) {
+  unsigned long long token = 0;
+  int pid = 0;
+  if (!PyArg_ParseTuple(args, "Ki", &token, &pid) || !ensure_attached()) return nullptr;
+  if (token != 0) process::set_pid(token, pid);
+  Py_RETURN_NONE;
+}
+
+bool token_argument(PyObject* obj, process::Token& token) {
+  token = PyLong_AsUnsignedLongLong(obj);
+  return PyErr_Occurred() == nullptr && ensure_attached();
+}
+
+PyObject* slot_cancel(PyObject*, PyObject* obj) {
+  process::Token token = 0;
+  if (!token_argument(obj, token)) return nullptr;
+  if (token != 0) {
+    process::cancel(token);
+    recovery::recover(process::slot_of(token));
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* slot_exit_code(PyObject*, PyObject* obj) {
+  process::Token token = 0;
+  if (!token_argument(obj, token)) return nullptr;
+  const process::Slot& s = process::slot(process::slot_of(token));
+  // A free slot keeps what its last process said; the generation has moved on by one.
+  const uint64_t generation = s.word.load() >> 20;
+  const bool same = generation == process::generation_of(token) ||
+                    (generation == process::generation_of(token) + 1 && process::state_of(s.word.load()) == process::State::kFree);
+  if (!same || s.exit_code_known.load() == 0) Py_RETURN_NONE;
+  return PyLong_FromLong(s.exit_code.load());
+}
+
+PyObject* slot_state(PyObject*, PyObject* obj) {
+  process::Token token = 0;
+  if (!token_argument(obj, token)) return nullptr;
+  const uint64_t word = process::slot(process::slot_of(token)).word.load();
+  if (process::names(token, word) && process::state_of(word) == process::State::kReserved) return PyUnicode_FromString("reserved");
+  if (process::names(token, word) && process::state_of(word) == process::State::kLive) return PyUnicode_FromString("live");
+  return PyUnicode_FromString("gone");
+}
+
+PyObject* set_exit_code(PyObject*, PyObject* args) {
+  int code = 0, clean = 1;
+  if (!PyArg_ParseTuple(args, "i|p", &code, &clean)) return nullptr;
+  // Only the thread that leaves can vouch for itself: another one may be in the middle of something when the process goes.
+  if (arena::attached()) process::leave(code, clean != 0);
+  Py_RETURN_NONE;
+}
+
+PyObject* my_slot(PyObject*, PyObject*) {
+  return ensure_attached() ? PyLong_FromUnsignedLong(process::mine()) : nullptr;
+}
+
+PyObject* recover(PyObject*, PyObject* obj) {
+  const unsigned long slot = PyLong_AsUnsignedLong(obj);
+  if (PyErr_Occurred() != nullptr || !ensure_attached()) return nullptr;
+  if (slot >= arena::kSlots) return PyErr_Format(PyExc_ValueError, "no slot %lu", slot);
+  return PyBool_FromLong(recovery::recover(static_cast<uint32_t>(slot)));
+}
+
+bool watcher_lives() {
+  const auto pid = static_cast<pid_t>(arena::header().watcher_pid.load());
+  return pid != 0 && !os::process_is_gone(pid, arena::header().watcher_ticks.load());
+}
+
+// The watcher must not be a child of the application, whose os.wait() would meet it: an intermediate shell-less process starts it and leaves. Both
+// are vfork'd (posix_spawn), so no memory is copied and no fork handler runs.
+PyObject* watcher_start(PyObject*, PyObject* path_object) {
+  if (!ensure_attached()) return nullptr;
+  if (watcher_lives()) Py_RETURN_NONE;
+  PyObject* path_bytes = nullptr;
+  if (PyUnicode_FSConverter(path_object, &path_bytes) == 0) return nullptr;
+  char number[16];
+  snprintf(number, sizeof number, "%d", arena::descriptor());
+  char detach[] = "--detach";
+  char* argv[] = {PyBytes_AS_STRING(path_bytes), detach, number, nullptr};
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  for (int fd : {0, 1, 2}) posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
+  // dup2 onto itself takes close-on-exec off, in the child only.
+  posix_spawn_file_actions_adddup2(&actions, arena::descriptor(), arena::descriptor());
+  pid_t pid = 0;
+  const int error = posix_spawn(&pid, argv[0], &actions, nullptr, argv, environ);
+  posix_spawn_file_actions_destroy(&actions);
+  Py_DECREF(path_bytes);
+  if (error != 0) {
+    errno = error;
+    return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path_object);
+  }
+  while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* watcher_pid(PyObject*, PyObject*) {
+  return ensure_attached() ? PyLong_FromUnsignedLong(watcher_lives() ? arena::header().watcher_pid.load() : 0) : nullptr;
+}
+
+// References of what is pickled for a child: begin, pickle, end(token of the slot reserved for it; 0 drops them). One at a time per thread, nested ones on a stack.
+thread_local Mentions* open_ = nullptr;
+
+PyObject* references_begin(PyObject*, PyObject*) {
+  auto* m = static_cast<Mentions*>(PyMem_Malloc(sizeof(Mentions)));
+  if (m == nullptr) return PyErr_NoMemory();
+  begin_mentions(*m);
+  open_ = m;
+  Py_RETURN_NONE;
+}
+
+PyObject* references_end(PyObject*, PyObject* args) {
+  unsigned long long token = 0;
+  if (!PyArg_ParseTuple(args, "|K", &token)) return nullptr;
+  Mentions* m = open_;
+  if (m == nullptr) {
+    PyErr_SetString(PyExc_RuntimeError, "references_end() without references_begin()");
+    return nullptr;
+  }
+  open_ = m->outer;
+  const bool ok = attach_mentions(*m, token);
+  end_mentions(*m);
+  PyMem_Free(m);
+  if (!ok) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyMethodDef functions[] = {
+    {"arena_ensure", arena_ensure, METH_NOARGS, "The descriptor of this tree's arena, which is made if there is none."},
+    {"arena_attach", arena_attach, METH_VARARGS, "arena_attach(fd, token): of a spawned child."},
+    {"arena_statistics", arena_statistics, METH_NOARGS, "Counts of what is in use, and bytes."},
+    {"slot_reserve", slot_reserve, METH_VARARGS, "slot_reserve(daemon, die_with_parent): a token, for a child to be spawned."},
+    {"fork_flags", fork_flags, METH_VARARGS, "fork_flags(daemon, die_with_parent): of the next fork by this thread."},
+    {"fork_token", fork_token, METH_NOARGS, "The token of the slot reserved for the last fork of this thread; 0: none."},
+    {"slot_set_pid", slot_set_pid, METH_VARARGS, "slot_set_pid(token, pid)"},
+    {"slot_cancel", slot_cancel, METH_O, "slot_cancel(token): the child was never made."},
+    {"slot_exit_code", slot_exit_code, METH_O, "slot_exit_code(token): what the process said before it left, or None."},
+    {"slot_state", slot_state, METH_O, "slot_state(token): 'reserved', 'live' or 'gone'."},
+    {"set_exit_code", set_exit_code, METH_VARARGS, "set_exit_code(code, clean=True): this process is about to leave; clean: no other thread is in the middle of anything."},
+    {"my_slot", my_slot, METH_NOARGS, "The number of this process's slot."},
+    {"recover", recover, METH_O, "recover(slot): gives back what a dead process held; False if it is not dead."},
+    {"watcher_start", watcher_start, METH_O, "watcher_start(path): unless the tree has one."},
+    {"watcher_pid", watcher_pid, METH_NOARGS, "0: none lives."},
+    {"references_begin", references_begin, METH_NOARGS, nullptr},
+    {"references_end", references_end, METH_VARARGS, "references_end(token=0)"},
+    {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+
+bool add_processes(PyObject* module) { return PyModule_AddFunctions(module, functions) == 0; }
+
+}  // namespace shoal::bindings

@@ -1,0 +1,64 @@
+// Floor 8: what the types of the synchronisation objects share.
+//
+// The bodies lie in memory that is never unmapped, so a handle keeps the address of its own: set on first use, and only ever of a held object.
+#pragma once
+
+#include "bindings/handle.hpp"
+
+namespace shoal::bindings {
+
+bool add_sync_types(PyObject* module);
+
+bool add_lock_types(PyObject* module);
+bool add_semaphore_type(PyObject* module);
+bool add_event_type(PyObject* module);
+bool add_condition_type(PyObject* module);
+bool add_barrier_type(PyObject* module);
+
+template <class Body>
+struct Shared {  // what a handle of an object with this body is
+  Handle handle;
+  Body* body;  // nullptr: not looked up yet
+};
+
+// The body; nullptr with an exception set. Slow: for the first use, and for a process that has no slot.
+template <class Body>
+Body* find_body(Shared<Body>* self) {
+  if (!check_held(&self->handle) || !ensure_attached()) return nullptr;
+  self->body = object::body<Body>(self->handle.index);
+  if (self->body == nullptr) raise_status(arena::Status::kSystem);
+  return self->body;
+}
+template <class Body>
+Body* body_of(PyObject* self) {
+  auto* shared = reinterpret_cast<Shared<Body>*>(self);
+  return shared->body != nullptr && process::mine() != process::kNoSlot ? shared->body : find_body(shared);
+}
+
+// Makes the object of a handle. `fill` initialises the body before anyone can see it. 0 or -1, as tp_init wants it.
+template <class Body, class Fill>
+int make_object(PyObject* self, object::Kind kind, Fill fill) {
+  auto* shared = reinterpret_cast<Shared<Body>*>(self);
+  if (!ensure_attached()) return -1;
+  uint32_t index = 0;
+  if (const arena::Status s = object::claim(kind, index); s != arena::Status::kOk) {
+    raise_status(s);
+    return -1;
+  }
+  Body* body = object::body<Body>(index);  // mapped by claim
+  fill(*body);
+  hold_new(&shared->handle, kind, index, object::publish(index));
+  shared->body = body;
+  return 0;
+}
+
+// Arguments (block=True, timeout=None) of an acquire; (timeout=None) if `block` is nullptr. False with an exception set.
+bool read_arguments(const char* function, PyObject* const* args, Py_ssize_t count, PyObject* names, bool* block,
+                    PyObject** timeout);
+
+// Sets up a wait of at most `timeout` seconds (a number, None or nullptr). False with an exception set.
+bool start_wait(GilWait& gil, bool block, PyObject* timeout);
+
+PyObject* raise_no_node();  // MemoryError: no place for one more waiter
+
+}  // namespace shoal::bindings

@@ -1,0 +1,335 @@
+#include "channel/channel.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "channel/segment.hpp"
+
+namespace shoal::channel {
+
+namespace {
+
+constexpr uint32_t kOrphans = arena::kSlots;  // the account of messages whose consumer has left without task_done
+
+uint64_t cost_of(const Message& m) { return m.bytes + m.blob_bytes + 16; }
+
+uint64_t cost_of(const Taken& t) {
+  const blob::Head* h = t.blob.there() ? blob::head(t.blob) : nullptr;
+  return t.bytes + (h != nullptr ? h->payload_bytes : 0) + 16;
+}
+
+// A joinable queue's accounts: how many messages each slot has taken and not reported done.
+std::atomic<uint32_t>* accounts(const Channel& c) {
+  return reinterpret_cast<std::atomic<uint32_t>*>(segment(c.accounts) + kFirstOffset);
+}
+
+Channel& of(Ring& ring) {
+  static_assert(offsetof(Channel, ring) == 0);
+  return reinterpret_cast<Channel&>(ring);
+}
+
+uint32_t unfinished(const Channel& c) {
+  return (Position{c.ring.tail.load()}.count() - c.done_total.load()) & 0xfffffff;
+}
+
+// taken = done + sum of accounts, always; one death can have left one account one too high (raised before the commit of a get that did not happen, or
+// not yet lowered after a done was counted). `touching` says which.
+void balance_accounts(Channel& c) {
+  uint32_t sum = c.done_total.load();
+  for (uint32_t s = 0; s <= kOrphans; ++s) sum += accounts(c)[s].load();
+  const uint32_t taken = Position{c.ring.head.load()}.count();
+  if (((sum - taken) & 0xfffffff) == 1) accounts(c)[c.touching.load()].fetch_sub(1);
+}
+
+void repair_head_of(Ring& ring, uint32_t dead_slot, bool committed) {
+  Channel& c = of(ring);
+  const uint32_t flags = c.flags.load();
+  if ((flags & kJoinable) != 0) balance_accounts(c);
+  if ((flags & kTasks) != 0 && !committed) {
+    std::atomic<uint64_t>& running = process::slot(dead_slot).running;
+    if ((running.load() & 0xfffff) == ring.object + 1) running.store(0);
+  }
+}
+
+void repair_tail_of(Ring& ring) {
+  Channel& c = of(ring);
+  c.bell.store(0);  // perhaps not rung: the next producer rings again, a bell too many is silenced by who finds nothing
+}
+
+const Repairs kRepairs = {repair_head_of, repair_tail_of};
+
+struct PutState {
+  Channel* c;
+  const Message* message;
+  int bell;
+};
+
+bool may_put(void* state) {
+  auto& s = *static_cast<PutState*>(state);
+  Channel& c = *s.c;
+  const uint32_t here = length(c.ring);
+  if (c.maxsize != 0 && here >= c.maxsize) return false;
+  if (c.byte_limit != 0) {
+    if (here == 0)
+      c.bytes_put.store(c.bytes_taken.load());  // what a killed process did not count is forgotten when the ring is empty
+    else if (c.bytes_put.load() - c.bytes_taken.load() + cost_of(*s.message) > c.byte_limit)
+      return false;
+    c.bytes_put.fetch_add(cost_of(*s.message));
+  }
+  return true;
+}
+
+// The bell is rung before the commit: a producer killed in between has rung for nothing, never kept silent about something.
+void ring_bell(void* state) {
+  auto& s = *static_cast<PutState*>(state);
+  Channel& c = *s.c;
+  if (c.armed.load() == 0 || s.bell < 0 || c.bell.load() != 0) return;
+  c.bell.store(1);
+  const uint64_t one = 1;
+  while (write(s.bell, &one, sizeof one) < 0 && errno == EINTR) {
+  }
+  c.armed.fetch_and(kArmedAlways);
+}
+
+struct TakeState {
+  Channel* c;
+  int bell;
+};
+
+void note_taken(void* state, const MessageHead& m) {
+  auto& s = *static_cast<TakeState*>(state);
+  Channel& c = *s.c;
+  const uint32_t flags = c.flags.load(std::memory_order_relaxed), me = process::mine();
+  if ((flags & kJoinable) != 0) {
+    c.touching.store(me);
+    accounts(c)[me].fetch_add(1);
+  }
+  if ((flags & kTasks) != 0) process::slot(me).running.store(m.tag << 20 | (c.ring.object + 1));
+}
+
+void silence_if_rung(void* state) {
+  auto& s = *static_cast<TakeState*>(state);
+  if (s.bell >= 0 && s.c->bell.load() != 0) silence(*s.c, s.bell);
+}
+
+TakeHook take_hook(Channel& c, TakeState& state) {
+  TakeHook hook;
+  hook.state = &state;
+  if ((c.flags.load(std::memory_order_relaxed) & (kJoinable | kTasks)) != 0) hook.before_commit = note_taken;
+  if (state.bell >= 0) hook.when_empty = silence_if_rung;
+  return hook;
+}
+
+uint64_t gate_offset(uint32_t index, const sync::Gate& gate) { return object::offset_of(index, &gate.sequence); }
+
+}  // namespace
+
+arena::Status create(const Options& options, uint32_t& index, uint32_t& generation) {
+  arena::Status status = object::claim((options.flags & kTasks) != 0 ? object::Kind::kTaskTable : object::Kind::kChannel, index);
+  if (status != arena::Status::kOk) return status;
+  Channel& c = *at(index);
+  init(c.ring, index);
+  c.maxsize = options.maxsize;
+  c.byte_limit = options.byte_limit;
+  c.flags = options.flags;
+  c.partner = options.partner;
+  if ((options.flags & kJoinable) != 0) {
+    status = claim_segment(accounts_of(index), c.accounts);
+    if (status != arena::Status::kOk) {
+      object::end_destroy(index);
+      return status;
+    }
+    std::fill_n(accounts(c), kOrphans + 1, 0u);
+  }
+  generation = object::publish(index);
+  return arena::Status::kOk;
+}
+
+Result put_now(uint32_t index, const Message& message, sync::Wait& wait, int bell) {
+  Channel& c = *at(index);
+  PutState state{&c, &message, bell};
+  PutHook hook;
+  hook.state = &state;
+  if ((c.maxsize | c.byte_limit) != 0) hook.may_put = may_put;
+  if (bell >= 0) hook.before_commit = ring_bell;
+  const Result r = put(c.ring, message, wait, hook, kRepairs);
+  if (r == Result::kDone) sync::open_one(c.items);
+  return r;
+}
+
+Result put(uint32_t index, const Message& message, sync::Wait& wait, int bell) {
+  Result r = put_now(index, message, wait, bell);
+  if (r != Result::kFull || wait.deadline == 0) return r;
+  Channel& c = *at(index);
+  wait.begin();
+  const uint32_t full = length(c.ring);
+  sync::spin([&] { return length(c.ring) < full; });
+  sync::Sleeper sleeper;
+  for (;;) {
+    sync::announce(c.space, sleeper);
+    r = put_now(index, message, wait, bell);
+    if (r != Result::kFull) break;
+    const sync::Slept slept = sync::sleep(c.space, sleeper, index, gate_offset(index, c.space), wait);
+    if (slept == sync::Slept::kAgain) continue;
+    r = slept == sync::Slept::kTimeout ? Result::kFull : Result::kInterrupted;
+    break;
+  }
+  sync::leave(c.space, sleeper, c.maxsize != 0 && length(c.ring) < c.maxsize);
+  return r;
+}
+
+Result get_now(uint32_t index, Taken& out, sync::Wait& wait, int bell) {
+  Channel& c = *at(index);
+  TakeState state{&c, bell};
+  const Result r = take(c.ring, out, wait, take_hook(c, state), kRepairs);
+  if (r == Result::kDone && (c.maxsize | c.byte_limit) != 0) {
+    if (c.byte_limit != 0) c.bytes_taken.fetch_add(cost_of(out));
+    sync::open_one(c.space);
+  }
+  return r;
+}
+
+Result get(uint32_t index, Taken& out, sync::Wait& wait, int bell) {
+  Result r = get_now(index, out, wait, bell);
+  if (r != Result::kEmpty || wait.deadline == 0) return r;
+  Channel& c = *at(index);
+  const uint32_t attention = c.attention.load();
+  const auto called = [&] { return c.attention.load() != attention || (c.flags.load() & kClosed) != 0; };
+  wait.begin();
+  if (sync::spin([&] { return !is_empty(c.ring) || called(); })) {
+    r = get_now(index, out, wait, bell);
+    if (r != Result::kEmpty) return r;
+  }
+  sync::Sleeper sleeper;
+  for (;;) {
+    sync::announce(c.items, sleeper);
+    r = get_now(index, out, wait, bell);
+    if (r != Result::kEmpty || called()) break;
+    const sync::Slept slept = sync::sleep(c.items, sleeper, index, gate_offset(index, c.items), wait);
+    if (slept == sync::Slept::kAgain) continue;
+    if (slept == sync::Slept::kInterrupted) r = Result::kInterrupted;
+    break;
+  }
+  sync::leave(c.items, sleeper, !is_empty(c.ring));
+  return r;
+}
+
+bool arm(uint32_t index, uint32_t how, int bell, sync::Wait& wait) {
+  Channel& c = *at(index);
+  if (enter_tail(c.ring, wait, kRepairs) != Result::kDone) return false;
+  c.armed.fetch_or(how);
+  const bool empty = is_empty(c.ring);
+  if (!empty && how == kArmedAlways && c.bell.load() == 0) {
+    c.bell.store(1);
+    const uint64_t one = 1;
+    while (write(bell, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+  }
+  sync::unlock(c.ring.tail_mutex);
+  return empty;
+}
+
+void silence(Channel& c, int bell) {
+  sync::Wait forever;
+  if (enter_tail(c.ring, forever, kRepairs) != Result::kDone) return;
+  if (is_empty(c.ring)) {
+    c.bell.store(0);  // first the word: killed in between, the bell is one too many, which a later silence takes
+    uint64_t rung = 0;
+    while (read(bell, &rung, sizeof rung) < 0 && errno == EINTR) {
+    }
+  }
+  sync::unlock(c.ring.tail_mutex);
+}
+
+void close(uint32_t index) {
+  Channel& c = *at(index);
+  c.flags.fetch_or(kClosed);
+  sync::open_all(c.items);
+}
+
+void wake(uint32_t index) {
+  Channel& c = *at(index);
+  c.attention.fetch_add(1);
+  sync::open_all(c.items);
+}
+
+bool task_done(uint32_t index, sync::Wait& wait) {
+  Channel& c = *at(index);
+  while (enter_head(c.ring, wait, kRepairs) != Result::kDone) {
+    if (wait.should_stop()) return false;
+  }
+  if (unfinished(c) == 0) {
+    sync::unlock(c.ring.head_mutex);
+    return false;
+  }
+  std::atomic<uint32_t>* counts = accounts(c);
+  uint32_t whose = process::mine();
+  // task_done may be called by another process than the one that took the message.
+  for (uint32_t s = 0; counts[whose].load() == 0 && s <= kOrphans; ++s) whose = s;
+  if (counts[whose].load() != 0) {
+    c.touching.store(whose);
+    c.done_total.fetch_add(1);
+    counts[whose].fetch_sub(1);
+  } else {
+    sync::unlock(c.ring.head_mutex);
+    return false;
+  }
+  const bool all = unfinished(c) == 0;
+  sync::unlock(c.ring.head_mutex);
+  if (all) sync::open_all(c.done);
+  return true;
+}
+
+Result join(uint32_t index, sync::Wait& wait) {
+  Channel& c = *at(index);
+  sync::Sleeper sleeper;
+  Result r = Result::kDone;
+  if (unfinished(c) == 0) return r;
+  wait.begin();
+  for (;;) {
+    sync::announce(c.done, sleeper);
+    if (unfinished(c) == 0) break;
+    const sync::Slept slept = sync::sleep(c.done, sleeper, index, gate_offset(index, c.done), wait);
+    if (slept == sync::Slept::kAgain) continue;
+    r = slept == sync::Slept::kTimeout ? Result::kTimeout : Result::kInterrupted;
+    break;
+  }
+  sync::leave(c.done, sleeper, false);
+  return r;
+}
+
+void recover(uint32_t index, uint32_t dead_slot, bool clean) {
+  Channel* there = at(index);
+  if (there == nullptr) return;
+  Channel& c = *there;
+  recover(c.ring, dead_slot, kRepairs);
+  if ((c.flags.load() & kJoinable) == 0 || accounts(c)[dead_slot].load() == 0) return;
+  sync::Wait forever;
+  if (enter_head(c.ring, forever, kRepairs) != Result::kDone) return;
+  // Killed consumers will never report; one that left in good order may have handed its message to somebody who will.
+  std::atomic<uint32_t>* counts = accounts(c);
+  while (counts[dead_slot].load() != 0) {
+    c.touching.store(dead_slot);
+    if (clean)
+      counts[kOrphans].fetch_add(1);
+    else
+      c.done_total.fetch_add(1);
+    counts[dead_slot].fetch_sub(1);
+  }
+  const bool all = unfinished(c) == 0;
+  sync::unlock(c.ring.head_mutex);
+  if (all) sync::open_all(c.done);
+}
+
+void destroy(uint32_t index) {
+  Channel* there = at(index);
+  if (there == nullptr) return;  // no address space left to look at it; what it held stays until the tree ends
+  Channel& c = *there;
+  c.flags.fetch_and(~(kJoinable | kTasks));  // no accounts, no claims: what is left goes to nobody
+  uint64_t me = accounts_of(index);
+  segment_word(c.accounts).compare_exchange_strong(me, 0);
+  clear(c.ring, kRepairs);
+}
+
+}  // namespace shoal::channel

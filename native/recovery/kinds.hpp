@@ -1,0 +1,40 @@
+// Floor 7: what recovery and destruction mean for each kind of object, in one place.
+#pragma once
+
+#include "channel/channel.hpp"
+#include "sync/barrier.hpp"
+#include "sync/lock.hpp"
+#include "sync/semaphore.hpp"
+
+namespace shoal::recovery {
+
+// Gives back what the dead process had of this object. Idempotent.
+inline void recover_kind(object::Kind kind, uint32_t index, uint32_t dead, bool clean) {
+  switch (kind) {
+    case object::Kind::kChannel:
+    case object::Kind::kTaskTable: channel::recover(index, dead, clean); break;
+    case object::Kind::kLock:
+    case object::Kind::kRLock: sync::recover_lock(index, dead, clean); break;
+    default: break;
+  }
+}
+
+// Gives back what a node of the dead process stands for, and frees it. Idempotent. Before the holds of the dead are dropped, for they keep the
+// node's object.
+inline void recover_node(uint32_t node) {
+  switch (static_cast<process::NodeKind>(process::node(node).kind.load())) {
+    case process::NodeKind::kPermit: sync::recover_permit(node); break;
+    case process::NodeKind::kParty: sync::recover_party(node); break;
+    default: process::free_node(node);  // a sleeper, or a waiter of a condition, who takes with it what it was told
+  }
+}
+
+inline void destroy_kind(object::Kind kind, uint32_t index) {
+  switch (kind) {
+    case object::Kind::kChannel:
+    case object::Kind::kTaskTable: channel::destroy(index); break;
+    default: break;  // nothing outside its cell
+  }
+}
+
+}  // namespace shoal::recovery

@@ -1,0 +1,205 @@
+#include "recovery/recovery.hpp"
+
+#include <csignal>
+
+#include "channel/segment.hpp"
+#include "recovery/kinds.hpp"
+#include "recovery/lifetime.hpp"
+#include "sync/gate.hpp"
+#include "task/task.hpp"
+
+namespace shoal::recovery {
+
+namespace {
+
+using process::Slot;
+using process::State;
+
+sync::Mutex& mutex() { return *reinterpret_cast<sync::Mutex*>(arena::table(arena::kRecoveryAt)); }
+
+constexpr uint64_t kGraceForUnclaimed = 60'000'000'000;  // ns: a child claims its slot in its first microseconds
+
+void free_blobs_of(uint32_t dead) {
+  blob::for_each([&](blob::Name name, blob::Word w) {
+    if (w.state() == blob::State::kOwned && w.owner() == dead) let_go(name, dead);
+  });
+}
+
+void recover_objects(uint32_t dead, bool clean) {
+  const uint32_t end = arena::grown(arena::kObjectTable);
+  for (uint32_t i = 0; i < end; ++i) {
+    const object::Word w = object::load(i);
+    switch (w.state()) {
+      case object::State::kFree: break;
+      case object::State::kClaimed:
+        if (w.owner() == dead) {
+          channel::free_segments_of(i);
+          object::release_for(i, dead);
+          object::end_destroy(i);
+        }
+        break;
+      case object::State::kDestroying:
+        if (w.owner() == dead) {
+          destroy(i);
+          object::end_destroy(i);
+        }
+        break;
+      default: recover_kind(w.kind(), i, dead, clean);
+    }
+  }
+}
+
+void free_nodes_of(uint32_t dead) {
+  const uint32_t end = arena::grown(arena::kNodeTable);
+  for (uint32_t i = 0; i < end; ++i)
+    if (process::node(i).owner.load() == dead + 1) recover_node(i);
+}
+
+void drop_holds_of(uint32_t dead) {
+  const uint32_t end = arena::grown(arena::kObjectTable);
+  for (uint32_t i = 0; i < end; ++i)
+    if (object::load(i).state() != object::State::kFree) {
+      object::release_for(i, dead);
+      object::retire_if_unheld(i);  // the dead may have cleared its bit and not got as far as this
+    }
+}
+
+// A killed process may have owed somebody a wake-up, in any of the ways sync/gate.hpp names. So everybody who sleeps looks once.
+void wake_everybody() {
+  const uint32_t end = arena::grown(arena::kNodeTable);
+  for (uint32_t i = 0; i < end; ++i) {
+    process::Node& n = process::node(i);
+    const uint64_t futex = n.futex.load();
+    if (n.owner.load() == 0 || futex == 0) continue;
+    const uint64_t offset = futex & ~process::kCounted;
+    char* address = offset < arena::kTablesEnd ? arena::table(offset) : arena::cell(offset, sizeof(os::Word));
+    if (address == nullptr) continue;
+    auto& word = *reinterpret_cast<os::Word*>(address);
+    if ((futex & process::kCounted) != 0) word.fetch_add(1);
+    os::futex_wake(word, INT_MAX);
+  }
+}
+
+// Those who wait for results look after their workers whenever a process has gone.
+void call_collectors() {
+  const uint32_t end = arena::grown(arena::kObjectTable);
+  for (uint32_t i = 0; i < end; ++i) {
+    const object::Word w = object::load(i);
+    if (w.kind() == object::Kind::kTaskTable && w.state() == object::State::kLive) channel::wake(channel::at(i)->partner);
+  }
+}
+
+// Daemons, and those who asked for it, end with their parent.
+void end_dependents(process::Token parent) {
+  for (uint32_t i = 0; i < arena::kSlots; ++i) {
+    Slot& s = process::slot(i);
+    const uint64_t word = s.word.load();
+    const State state = process::state_of(word);
+    if ((state != State::kLive && state != State::kReserved) || s.parent.load() != parent) continue;
+    if ((s.flags.load() & (process::kDaemon | process::kDieWithParent)) == 0) continue;
+    const pid_t pid = s.pid.load();
+    if (pid <= 0) continue;
+    const int fd = os::pidfd_open(pid);
+    if (fd < 0) continue;
+    // The number may have been reused before the descriptor was opened; the slot and the start time say whether it is still the same process.
+    if (s.word.load() == word && !os::process_is_gone(pid, s.ticks.load())) os::pidfd_kill(fd, SIGKILL);
+    close(fd);
+  }
+}
+
+void recover_held(uint32_t dead) {
+  Slot& s = process::slot(dead);
+  const process::Token token = process::token_of(dead);
+  const bool clean = (s.flags.load() & process::kClean) != 0;
+  // 1. Sections that it was in: from here on each operation of the dead has either happened or not.
+  recover_objects(dead, clean);
+  // 2. What it owned.
+  task::report_lost(dead);
+  free_blobs_of(dead);
+  free_nodes_of(dead);
+  for (std::atomic<uint32_t>& permit : arena::header().permits) {
+    uint32_t its = dead + 1;
+    permit.compare_exchange_strong(its, 0);
+  }
+  drop_holds_of(dead);
+  end_dependents(token);
+  if (!clean) {
+    arena::header().abnormal_deaths.fetch_add(1);
+    wake_everybody();
+  }
+  call_collectors();
+  // 3. Nothing names it any more: the slot is free.
+  s.flags = 0;
+  s.pid = 0;
+  s.ticks = 0;
+  s.parent = 0;
+  s.reserved_at = 0;
+  s.window_low = process::kWindowOpen;
+  s.window_high = 0;
+  s.word.store(process::word_of(process::generation_of(token) + 1, State::kFree), std::memory_order_release);
+}
+
+bool recover_locked(uint32_t index) {
+  Slot& s = process::slot(index);
+  uint64_t word = s.word.load();
+  const State state = process::state_of(word);
+  if (index == process::mine() || state == State::kFree) return false;
+  if (state != State::kRecovering) {
+    if (!is_dead(index)) return false;
+    if (!s.word.compare_exchange_strong(word, process::word_of(word >> 20, State::kRecovering, process::mine())))
+      return false;
+  }
+  recover_held(index);
+  return true;
+}
+
+}  // namespace
+
+void init() { sync::init(mutex()); }
+
+bool enter(bool wait_for_it) {
+  sync::Wait forever;
+  const sync::Lock got = wait_for_it ? sync::lock(mutex(), forever) : sync::try_lock(mutex());
+  if (got == sync::Lock::kTakenFromDead) sync::repaired(mutex());  // what it left half done is repeated
+  return got == sync::Lock::kTaken || got == sync::Lock::kTakenFromDead;
+}
+
+void leave() { sync::unlock(mutex()); }
+
+bool is_dead(uint32_t index) {
+  Slot& s = process::slot(index);
+  const uint64_t word = s.word.load();
+  const pid_t pid = s.pid.load();
+  switch (process::state_of(word)) {
+    case State::kFree: return false;
+    case State::kRecovering: return true;
+    case State::kLive: return process::token_says_dead(index) || (pid > 0 && os::process_is_gone(pid, s.ticks.load()));
+    case State::kReserved: {
+      if (pid > 0) return os::process_is_gone(pid, s.ticks.load());
+      // Nobody told its pid. Its parent may be about to; a child that has not come in a minute never existed or was killed at once.
+      uint64_t none = 0;
+      s.reserved_at.compare_exchange_strong(none, os::now());
+      return os::now() - s.reserved_at.load() > kGraceForUnclaimed;
+    }
+  }
+  return false;
+}
+
+bool recover(uint32_t slot) {
+  if (!enter(true)) return false;
+  const bool done = recover_locked(slot);
+  if (done) sweep_retired();
+  leave();
+  return done;
+}
+
+uint32_t recover_all() {
+  if (!enter(true)) return 0;
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < arena::kSlots; ++i) count += recover_locked(i) ? 1 : 0;
+  if (count != 0) sweep_retired();
+  leave();
+  return count;
+}
+
+}  // namespace shoal::recovery

@@ -1,0 +1,23 @@
+// Floor 7: giving back what a dead process held. One pass over the tables, in an order in which each step may be repeated: whoever recovers may itself
+// be killed anywhere, and the next one starts again.
+#pragma once
+
+#include "process/slots.hpp"
+#include "sync/mutex.hpp"
+
+namespace shoal::recovery {
+
+void init();  // once, by the arena's creator
+
+// The one mutex under which recovery and the sweep of retired objects run. False: somebody else is at it.
+bool enter(bool wait);
+void leave();
+
+// Dead: its token or its pidfd says so, or it never came to life.
+bool is_dead(uint32_t slot);
+// True: the slot was dead and is free now.
+bool recover(uint32_t slot);
+// Recovers every dead slot; reads /proc for each live one.
+uint32_t recover_all();
+
+}  // namespace shoal::recovery

@@ -1,0 +1,195 @@
+#include "sync/barrier.hpp"
+
+namespace shoal::sync {
+
+namespace {
+
+struct Phase {
+  uint64_t raw;
+  uint32_t generation() const { return static_cast<uint32_t>(raw >> 32); }
+  bool previous_broken() const { return (raw & kPreviousBroken) != 0; }
+  bool acting() const { return (raw & kActing) != 0; }
+  bool broken() const { return (raw & kBroken) != 0; }
+  uint32_t count() const { return static_cast<uint32_t>(raw) & kMostParties; }
+  Phase next(bool broken) const {
+    return {static_cast<uint64_t>(generation() + 1) << 32 | (broken ? kPreviousBroken : 0)};
+  }
+  static constexpr uint64_t kPreviousBroken = 1ull << 26, kActing = 1ull << 25, kBroken = 1ull << 24;
+};
+
+// node.state of a party whose ticket says which generation it is in. No waiter of a condition ever has this state.
+constexpr uint32_t kIn = 3;
+
+Phase load(const BarrierBody& body) { return {body.word.load()}; }
+
+// Ends the generation of `seen`. What is remembered of the one before is written first, so that the ends are complete up to there.
+bool end(BarrierBody& body, Phase seen, bool broken) {
+  const uint32_t before = seen.generation() - 1;
+  std::atomic<uint64_t>& place = body.ends[before % kRemembered];
+  uint64_t known = place.load();
+  while (static_cast<int32_t>(before - static_cast<uint32_t>(known >> 1)) > 0 &&
+         !place.compare_exchange_weak(known, static_cast<uint64_t>(before) << 1 | (seen.previous_broken() ? 1 : 0))) {
+  }
+  return body.word.compare_exchange_strong(seen.raw, seen.next(broken).raw);
+}
+
+bool has_ended(const BarrierBody& body, uint32_t generation) {
+  const Phase now = load(body);
+  return now.generation() != generation || now.broken();
+}
+
+Passed how_it_ended(const BarrierBody& body, uint32_t generation) {
+  const Phase now = load(body);
+  bool broken = now.broken();
+  if (now.generation() == generation + 1) {
+    broken = now.previous_broken();
+  } else if (now.generation() != generation) {
+    const uint64_t known = body.ends[generation % kRemembered].load();
+    broken = known == (static_cast<uint64_t>(generation) << 1 |
+                       1);  // forgotten after kRemembered more: then it passed, most likely
+  }
+  return broken ? Passed::kBroken : Passed::kPassed;
+}
+
+// Breaks this generation unless it is over. `even_acting`: also when all have arrived and the action is running.
+bool break_it(BarrierBody& body, uint32_t generation, bool even_acting) {
+  Phase seen = load(body);
+  while (seen.generation() == generation && !seen.broken() && (even_acting || !seen.acting())) {
+    if (body.word.compare_exchange_weak(seen.raw, seen.raw | Phase::kBroken)) {
+      open_all(body.gate);
+      return true;
+    }
+  }
+  return false;
+}
+
+// An interrupted party has not arrived, unless all have.
+void take_back(BarrierBody& body, uint32_t generation) {
+  Phase seen = load(body);
+  while (seen.generation() == generation && !seen.broken() && !seen.acting() &&
+         !body.word.compare_exchange_weak(seen.raw, seen.raw - 1)) {
+  }
+}
+
+// Sleeps until the generation is over; kInterrupted, or how it ended. `arrived`: it counts, so its deadline breaks the barrier.
+Passed wait_for_end(BarrierBody& body, uint32_t object, uint32_t generation, bool arrived, Wait& wait) {
+  const auto over = [&] { return has_ended(body, generation); };
+  if (!wait.expired()) {
+    wait.begin();
+    if (spin(over)) return how_it_ended(body, generation);
+  }
+  Sleeper sleeper;
+  bool interrupted = false;
+  for (;;) {
+    announce(body.gate, sleeper);
+    if (over()) break;
+    const Slept slept = sleep(body.gate, sleeper, object, object::offset_of(object, &body.gate), wait);
+    if (slept == Slept::kInterrupted) {
+      interrupted = true;
+      break;
+    }
+    // Once all have arrived they are not late any more, whatever the action takes.
+    if (slept == Slept::kTimeout && (!arrived || !break_it(body, generation, false))) wait.deadline = os::kNever;
+  }
+  leave(body.gate, sleeper, false);
+  if (!interrupted) return how_it_ended(body, generation);
+  if (arrived) take_back(body, generation);
+  return Passed::kInterrupted;
+}
+
+void free_party(Party& party) {
+  if (party.node != process::kNoNode) process::free_node(party.node);
+  party.node = process::kNoNode;
+}
+
+}  // namespace
+
+void init(BarrierBody& body, uint32_t parties) {
+  body.parties = parties;
+  body.word = Phase{1ull << 32}.raw;  // so that no generation is 0, as what is remembered of none looks
+}
+
+Passed arrive(BarrierBody& body, uint32_t object, bool has_action, Party& party, Wait& wait) {
+  party.node = process::claim_node(process::NodeKind::kParty, object);
+  if (party.node == process::kNoNode) return Passed::kNoNode;
+  process::Node& n = process::node(party.node);
+  Passed result = Passed::kBroken;
+  for (;;) {
+    Phase seen = load(body);
+    if (seen.broken()) break;
+    party.generation = seen.generation();
+    if (seen.acting()) {  // one more than there are parties: for the next generation
+      const uint64_t deadline = wait.deadline;
+      wait.deadline = os::kNever;
+      n.state.store(0);
+      if (wait_for_end(body, object, party.generation, false, wait) == Passed::kInterrupted) {
+        result = Passed::kInterrupted;
+        break;
+      }
+      wait.deadline = deadline;
+      continue;
+    }
+    // Before it counts: a party that is killed on the way breaks the barrier, for it will not come again.
+    n.ticket.store(static_cast<uint64_t>(object::load(object).generation()) << 32 | party.generation);
+    n.state.store(kIn);
+    party.index = seen.count();
+    if (party.index + 1 < body.parties) {
+      if (!body.word.compare_exchange_strong(seen.raw, seen.raw + 1)) continue;
+      result = wait_for_end(body, object, party.generation, true, wait);
+    } else if (has_action) {
+      if (!body.word.compare_exchange_strong(seen.raw, (seen.raw + 1) | Phase::kActing)) continue;
+      return Passed::kMustAct;
+    } else {
+      if (!end(body, seen, false)) continue;
+      open_all(body.gate);
+      result = Passed::kPassed;
+    }
+    break;
+  }
+  free_party(party);
+  return result;
+}
+
+Passed finish(BarrierBody& body, Party& party, bool acted) {
+  if (!acted) break_it(body, party.generation, true);
+  for (Phase seen = load(body); seen.generation() == party.generation && !seen.broken(); seen = load(body)) {
+    if (!end(body, seen, false)) continue;
+    open_all(body.gate);
+    break;
+  }
+  const Passed result = how_it_ended(body, party.generation);
+  free_party(party);
+  return result;
+}
+
+void abort(BarrierBody& body) {
+  if ((body.word.fetch_or(Phase::kBroken) & Phase::kBroken) == 0) open_all(body.gate);
+}
+
+void reset(BarrierBody& body) {
+  for (Phase seen = load(body); seen.count() != 0 || seen.broken(); seen = load(body)) {
+    if (!end(body, seen, true)) continue;
+    open_all(body.gate);
+    return;
+  }
+}
+
+uint32_t count_waiting(const BarrierBody& body) {
+  const Phase now = load(body);
+  return now.broken() ? 0 : now.count();
+}
+
+bool is_broken(const BarrierBody& body) { return load(body).broken(); }
+
+void recover_party(uint32_t node) {
+  process::Node& n = process::node(node);
+  const uint32_t object = n.object.load() - 1;
+  if (object != UINT32_MAX && n.state.load() == kIn && object::load(object).kind() == object::Kind::kBarrier &&
+      object::load(object).generation() == n.ticket.load() >> 32) {
+    if (auto* body = object::body<BarrierBody>(object); body != nullptr)
+      break_it(*body, static_cast<uint32_t>(n.ticket.load()), true);
+  }
+  process::free_node(node);
+}
+
+}  // namespace shoal::sync

@@ -1,0 +1,49 @@
+// Floor 4: Barrier, as users know it.
+//
+//   word: generation 32 | previous generation was broken 1 | acting 1 | broken 1 | parties that have arrived 24
+//
+// The last party to arrive ends the generation by one compare-and-swap. If there is an action, it first sets `acting`, the action runs in Python outside any
+// section, and then the generation ends. Each party in a wait is a node that names its slot and its generation; one that dies breaks that generation.
+#pragma once
+
+#include "object/object.hpp"
+#include "sync/gate.hpp"
+
+namespace shoal::sync {
+
+constexpr uint32_t kMostParties = (1u << 24) - 1;
+constexpr uint32_t kRemembered = 16;
+
+struct BarrierBody {
+  std::atomic<uint64_t> word;  // the commit of arrivals, releases, aborts and resets
+  uint32_t parties;            // constant
+  uint32_t unused;
+  Gate gate;
+  // How generation g ended, for parties that come to look after the next one has ended, too: g << 1 | broken, at g % kRemembered.
+  std::atomic<uint64_t> ends[kRemembered];
+};
+
+struct Party {
+  uint32_t node = process::kNoNode;
+  uint32_t generation = 0;
+  uint32_t index = 0;  // order of arrival
+};
+
+enum class Passed { kPassed, kMustAct, kBroken, kInterrupted, kNoNode };
+
+void init(BarrierBody& body, uint32_t parties);
+
+// kMustAct: all have arrived and wait for this party to run the action and call finish().
+Passed arrive(BarrierBody& body, uint32_t object, bool has_action, Party& party, Wait& wait);
+// After the action; false: it raised, which breaks the barrier. kPassed or kBroken.
+Passed finish(BarrierBody& body, Party& party, bool acted);
+
+void abort(BarrierBody& body);
+void reset(BarrierBody& body);
+uint32_t count_waiting(const BarrierBody& body);
+bool is_broken(const BarrierBody& body);
+
+// Recovery: the dead party of this node breaks the barrier, if its generation has not ended; frees the node. Idempotent.
+void recover_party(uint32_t node);
+
+}  // namespace shoal::sync

@@ -1,0 +1,85 @@
+// Floor 4: the gate, where threads sleep until a condition that others change may hold.
+//
+//   sleeper:  announce(); look at the condition again; sleep()          waker:  change the condition; open_one() or open_all()
+//
+// `announced` tells wakers that somebody may sleep; the waker that wakes takes it back, and each sleeper that wakes sets it again. A woken sleeper that has
+// taken what it came for, or leaves without, announces those behind it again and passes the wake-up on if there is more to take (leave). A sleeper or a waker killed on the
+// way owes a wake-up: recovery opens every gate that somebody sleeps at (process/nodes.hpp).
+#pragma once
+
+#include "process/nodes.hpp"
+#include "sync/wait.hpp"
+
+namespace shoal::sync {
+
+struct Gate {
+  os::Word sequence;   // the futex word: counts openings
+  os::Word announced;  // 1: somebody may be asleep
+};
+
+// One thread's wait at one gate, on its stack: plain data, nothing to destroy.
+struct Sleeper {
+  uint32_t node = process::kNoNode;
+  uint32_t seen = 0;
+  bool slept = false;
+  uint64_t slice = 20'000'000;  // ns, see sleep()
+};
+
+enum class Slept { kAgain, kTimeout, kInterrupted };
+
+inline void announce(Gate& gate, Sleeper& sleeper) {
+  sleeper.seen = gate.sequence.load();
+  gate.announced.store(1);  // sequentially consistent, as are the loads of the condition that follow it
+}
+// Sleeps until the gate has been opened since announce(). Lets go of the GIL through `wait`.
+Slept sleep(Gate& gate, Sleeper& sleeper, uint32_t object, uint64_t gate_offset, Wait& wait);
+
+inline void open_one(Gate& gate) {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (gate.announced.load(std::memory_order_relaxed) == 0) return;
+  gate.announced.store(0);
+  gate.sequence.fetch_add(1);
+  os::futex_wake(gate.sequence, 1);
+}
+inline void open_all(Gate& gate) {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (gate.announced.load(std::memory_order_relaxed) == 0) return;
+  gate.announced.store(0);
+  gate.sequence.fetch_add(1);
+  os::futex_wake(gate.sequence, INT_MAX);
+}
+// Must be called when the wait is over, however it ended. `more`: there is something for the next sleeper, too.
+void leave(Gate& gate, Sleeper& sleeper, bool more);
+
+// Spinning before sleeping. A permit is an owned word, so that there are never more spinners than cores - 1, and a killed one's is given back.
+// Calls ready() until it is true or about as long has passed as a sleep and a wake-up cost.
+constexpr uint64_t kSpinNanoseconds = 40'000;
+constexpr uint64_t kGraceNanoseconds = 1'500;  // how long to try for a permit: the last holder is often about to leave
+int take_permit();
+void give_permit(int permit);
+
+template <class Ready>
+bool spin(Ready ready, uint64_t limit = kSpinNanoseconds) {
+  if (arena::header().cores < 2) return false;
+  const uint64_t start = os::now();
+  int permit = take_permit();
+  for (;;) {
+    for (int i = 0; i < 16; ++i) {
+      if (ready()) {
+        if (permit >= 0) give_permit(permit);
+        return true;
+      }
+      os::relax();
+    }
+    const uint64_t passed = os::now() - start;
+    if (permit < 0) {
+      if (passed > kGraceNanoseconds) return false;
+      permit = take_permit();
+    } else if (passed > limit) {
+      give_permit(permit);
+      return false;
+    }
+  }
+}
+
+}  // namespace shoal::sync

@@ -1,0 +1,144 @@
+// Floor 8: the watcher, one small program for each process tree, exec'd with nothing but the arena open. It stands behind the sleepers: it learns of
+// each death by a pidfd and recovers at once what nobody was waiting for, and ends the dependents of the dead. If it is killed, the
+// next process that starts a child starts another, which first recovers whoever died meanwhile.
+//
+//   shoal-watcher --detach DESCRIPTOR    starts itself as nobody's child
+//   shoal-watcher DESCRIPTOR             leaves when the last process of the tree has gone
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+
+#include <thread>
+
+#include "process/slots.hpp"
+#include "recovery/recovery.hpp"
+
+namespace {
+
+using namespace shoal;
+using process::State;
+
+struct Watched {
+  int pidfd = -1;
+  uint64_t word = 0;  // the slot's generation that the descriptor belongs to
+};
+Watched watched[arena::kSlots];
+int epoll_fd, changed_fd;
+
+constexpr int kLookAtUnclaimed = 10'000;  // ms, while there are slots without a process
+constexpr uint64_t kChanged = UINT64_MAX;
+
+void forget(uint32_t i) {
+  if (watched[i].pidfd >= 0) close(watched[i].pidfd);  // leaves the epoll set by itself
+  watched[i] = {};
+}
+
+// epoll cannot wait for a futex word, so a thread does, and says so through an eventfd.
+void announce_changes() {
+  os::Word& changed = arena::header().slots_changed;
+  for (uint32_t seen = changed.load();; seen = changed.load()) {
+    const uint64_t one = 1;
+    if (write(changed_fd, &one, sizeof one) < 0 && errno == EBADF) return;
+    os::futex_wait(changed, seen, os::kNever);
+  }
+}
+
+struct Census {
+  uint32_t present = 0, unclaimed = 0;
+};
+
+// Opens a pidfd for each process that has come since, and recovers who is dead already.
+Census look_at_slots() {
+  Census census;
+  for (uint32_t i = 0; i < arena::kSlots; ++i) {
+    process::Slot& s = process::slot(i);
+    const uint64_t word = s.word.load();
+    const State state = process::state_of(word);
+    if (i == process::mine()) continue;
+    if (watched[i].pidfd >= 0 && watched[i].word >> 20 != word >> 20) forget(i);
+    if (state == State::kFree) continue;
+    if (state == State::kRecovering) {
+      recovery::recover(i);
+      continue;
+    }
+    ++census.present;
+    const pid_t pid = s.pid.load();
+    // exec ends a process for us though its pidfd stays silent; the token tells.
+    if (process::token_says_dead(i)) {
+      recovery::recover(i);
+      continue;
+    }
+    if (pid <= 0) {
+      ++census.unclaimed;
+      if (recovery::is_dead(i)) recovery::recover(i);
+      continue;
+    }
+    if (watched[i].pidfd >= 0) continue;
+    const int fd = os::pidfd_open(pid);
+    if (fd < 0) {
+      if (errno == ESRCH) recovery::recover(i);
+      continue;
+    }
+    if (s.ticks.load() == 0) s.ticks = os::start_ticks(pid);
+    watched[i] = {fd, word};
+    epoll_event event{EPOLLIN, {.u64 = i}};
+    epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
+  }
+  return census;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc == 3 && std::strcmp(argv[1], "--detach") == 0) {
+    if (fork() != 0) return 0;
+    const int fd = std::atoi(argv[2]);
+    if (fd > 3) close_range(3, static_cast<unsigned>(fd) - 1, 0);  // whatever the application had open without close-on-exec
+    close_range(static_cast<unsigned>(fd) + 1, UINT_MAX, 0);
+    argv[1] = argv[2];
+    argc = 2;
+  }
+  if (argc != 2) return 2;
+  // It belongs to the tree, not to a terminal: what ends the application must leave time for what comes after.
+  setsid();
+  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) std::signal(signal, SIG_IGN);
+  prctl(PR_SET_NAME, "shoal-watcher");
+  if (chdir("/") != 0) return 3;
+  if (arena::attach(std::atoi(argv[1])) != arena::Status::kOk) return 4;
+  const auto me = static_cast<uint32_t>(getpid());
+  uint32_t other = arena::header().watcher_pid.load();
+  if (other != 0 && !os::process_is_gone(static_cast<pid_t>(other), arena::header().watcher_ticks.load())) return 0;
+  arena::header().watcher_ticks = os::start_ticks(getpid());
+  if (!arena::header().watcher_pid.compare_exchange_strong(other, me)) return 0;
+  if (!process::claim(0)) return 5;
+
+  epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  epoll_event event{EPOLLIN, {.u64 = kChanged}};
+  epoll_ctl(epoll_fd, EPOLL_CTL_ADD, changed_fd, &event);
+  std::thread(announce_changes).detach();
+  recovery::recover_all();
+
+  for (;;) {
+    const Census census = look_at_slots();
+    if (census.present == 0) break;
+    epoll_event events[64];
+    const int n = epoll_wait(epoll_fd, events, 64, census.unclaimed != 0 ? kLookAtUnclaimed : -1);
+    for (int k = 0; k < n; ++k) {
+      if (events[k].data.u64 == kChanged) {
+        uint64_t count = 0;
+        while (read(changed_fd, &count, sizeof count) < 0 && errno == EINTR) {
+        }
+        continue;
+      }
+      const auto i = static_cast<uint32_t>(events[k].data.u64);
+      recovery::recover(i);
+      forget(i);
+    }
+  }
+  arena::header().watcher_pid = 0;
+  return 0;
+}

@@ -1,0 +1,89 @@
+"""How a process asks the fork server for a child.
+
+All processes of a tree hold one end of a socket pair, the server holds the other: there is no address that somebody else could connect to. A request
+is one message with the end of a second socket pair, made for this child alone:
+
+    client -> server   (on the common socket)  [child's socket]
+    client -> child    (on the child's socket) head; then descriptors, as many messages as they need
+    server -> client   (on the child's socket) STARTED pid [pidfd], or THREADS n
+    server -> client   (on the child's socket) ENDED exit code
+
+The child reads what is meant for it, so the server never waits for a client, nor a client for a child. All sockets keep messages apart (SOCK_SEQPACKET).
+"""
+
+from __future__ import annotations
+
+import array
+import socket
+import struct
+from typing import NamedTuple
+
+__all__ = ["ENDED", "STARTED", "THREADS", "Head", "receive", "receive_head", "send", "send_head", "socket_pair"]
+
+STARTED, THREADS, ENDED = 1, 2, 3
+
+ANSWER = struct.Struct("=iq")  # kind, number
+Socket = socket.SocketType  # the interpreter's own class: what a child that has just been forked can do without is Python code
+HEAD = struct.Struct("=QII")
+BATCH = 250  # descriptors in one message; the kernel's limit is 253
+LARGEST = HEAD.size + BATCH * 4  # bytes of a message
+
+
+class Head(NamedTuple):
+    """What a child is told first."""
+
+    token: int  # of the slot reserved for it
+    tracker: bool  # whether the standard library's resource tracker is among the descriptors
+    descriptors: list[int]  # payload, arena, parent's sentinel, server, tracker if there is one, and what the pickled objects asked for
+    numbers: list[int]  # the same, as the client calls them
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets that keep messages apart."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send(sock: Socket, data: bytes, descriptors: list[int]) -> None:
+    """Send one message with descriptors."""
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
+
+
+def receive(sock: Socket) -> tuple[bytes, list[int]]:
+    """Receive one message with descriptors, which are close-on-exec; an empty one means the other side is gone."""
+    descriptors = array.array("i")
+    space = socket.CMSG_SPACE(BATCH * descriptors.itemsize)
+    data, ancillary, _, _ = sock.recvmsg(LARGEST, space, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, rights in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(rights[: len(rights) // descriptors.itemsize * descriptors.itemsize])
+    return data, list(descriptors)
+
+
+def send_head(sock: Socket, token: int, descriptors: list[int], *, tracker: bool) -> None:
+    """Tell a child what it needs, however many descriptors that is."""
+    for start in range(0, len(descriptors), BATCH):
+        batch = descriptors[start : start + BATCH]
+        send(sock, HEAD.pack(token, tracker, len(descriptors)) + array.array("i", batch).tobytes(), batch)
+
+
+def receive_head(sock: Socket) -> Head:
+    """The child's counterpart of `send_head`.
+
+    Raises:
+        EOFError: if the client is gone.
+        OSError: if descriptors were lost on the way.
+    """
+    descriptors: list[int] = []
+    numbers = array.array("i")
+    while True:
+        data, batch = receive(sock)
+        if not data:
+            raise EOFError("the process that asked the fork server for this child is gone")
+        token, tracker, count = HEAD.unpack_from(data)
+        descriptors += batch
+        numbers.frombytes(data[HEAD.size :])
+        if len(descriptors) < len(numbers):
+            raise OSError(f"of {len(numbers)} descriptors {len(descriptors)} arrived: the limit on open files is too low")
+        if len(numbers) >= count:
+            return Head(token, bool(tracker), descriptors, list(numbers))

@@ -1,0 +1,215 @@
+"""The fork server: a small loop in one thread, in an interpreter of its own.
+
+It is executed afresh, so it holds nothing of the process that started it but one socket. It imports what the main module imports, and then forks
+whenever it is asked to. It waits for its children, because it is their parent, and passes their exit codes on. It ends when no process is left that
+could ask.
+
+A fork beside another thread is never done here. Threads that an import has started, and that end for the time of a fork (OpenBLAS does so), are sent
+away by a trial fork; if there are others, clients are told, and start fresh interpreters.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from shoal import _runtime, _standard, process, spawn
+from shoal._forkserver import protocol
+from shoal._forkserver.preload import MainModule, import_all
+from shoal._pickling import payload
+from shoal.popen_fork import leave
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["main"]
+
+# What signal.signal does after it has turned its arguments and its result into enumerations: too much for a child that has just been forked.
+set_signal: Any = getattr(signal.signal, "__wrapped__", signal.signal)
+
+
+def main(common_fd: int, plan_fd: int) -> None:
+    """Serve until no client is left.
+
+    Args:
+        common_fd: the server's end of the common socket.
+        plan_fd: the file with what to import.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's business
+    plan = pickle.loads(payload.read(plan_fd)[0])
+    if plan["alias"]:
+        from shoal import _alias
+
+        _alias.install()
+    main_module = _preload(plan)
+    process.use_null_input()
+    if _threads() > 1:
+        _trial_fork()
+    gc.collect()
+    gc.freeze()  # children need not look at, and hence copy, what the server has
+    _Server(socket.socket(fileno=common_fd), main_module).serve()
+
+
+def _preload(plan: dict[str, Any]) -> MainModule:
+    data = plan["data"]
+    sys.path[:] = data.get("sys_path", sys.path)
+    sys.argv = data.get("sys_argv", sys.argv)
+    main_module = MainModule(data)
+    import_all(["shoal.context", *main_module.imports])
+    if "__main__" in plan["preload"] and main_module.code is not None:
+        current: Any = _standard.process.current_process()
+        current._inheriting = True
+        try:
+            main_module.run()
+        except (Exception, SystemExit):  # noqa: BLE001 - children will meet it themselves
+            sys.modules.pop("__mp_main__", None)
+        finally:
+            del current._inheriting
+    import_all(name for name in plan["preload"] if name != "__main__")
+    return main_module
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def _trial_fork() -> None:
+    """Fork for nothing: libraries that end their threads before a fork do it now."""
+    with warnings.catch_warnings(action="ignore"):
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+class _Server:
+    def __init__(self, common: socket.socket, main_module: MainModule) -> None:
+        self.common = common
+        self.main_module = main_module
+        self.sockets: dict[int, int] = {}  # a living child's pid: the descriptor of its socket
+        self.bell, self.ringer = os.pipe()
+        os.set_blocking(self.bell, False)
+        os.set_blocking(self.ringer, False)
+
+    def serve(self) -> None:
+        signal.signal(signal.SIGCHLD, _hear)
+        signal.set_wakeup_fd(self.ringer, warn_on_full_buffer=False)
+        poller = select.poll()
+        poller.register(self.common, select.POLLIN)
+        poller.register(self.bell, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            if self.bell in ready:
+                self._reap()
+            if self.common.fileno() in ready and not self._answer():
+                return
+
+    def _reap(self) -> None:
+        """Pass on the exit codes of children that have ended."""
+        os.read(self.bell, 4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            fd = self.sockets.pop(pid, -1)
+            if fd >= 0:
+                self._tell(fd, protocol.ENDED, os.waitstatus_to_exitcode(status))
+                os.close(fd)
+
+    def _tell(self, fd: int, kind: int, number: int, descriptors: list[int] | None = None) -> None:
+        sock = protocol.Socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
+        try:
+            protocol.send(sock, protocol.ANSWER.pack(kind, number), descriptors or [])
+        except OSError:  # the client has vanished: it does not want to know
+            pass
+        finally:
+            sock.detach()
+
+    def _answer(self) -> bool:
+        """Take one request; False if there will be no more."""
+        try:
+            data, descriptors = protocol.receive(self.common)
+        except ConnectionResetError:
+            return False
+        if not data:
+            return False
+        for fd in descriptors[:1]:
+            self._start(fd)
+        return True
+
+    def _start(self, fd: int) -> None:
+        threads = _threads()
+        if threads > 1:
+            self._tell(fd, protocol.THREADS, threads)
+            os.close(fd)
+            return
+        self.main_module.refresh()
+        pid = os.fork()
+        if pid == 0:
+            self._become_child(fd)
+        self.sockets[pid] = fd
+        pidfd = _runtime.pidfd_of(pid)
+        self._tell(fd, protocol.STARTED, pid, [pidfd] if pidfd >= 0 else [])
+        if pidfd >= 0:
+            os.close(pidfd)
+
+    def _become_child(self, fd: int) -> NoReturn:
+        exitcode = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            set_signal(signal.SIGCHLD, signal.SIG_DFL)
+            set_signal(signal.SIGINT, signal.default_int_handler)
+            for other in (self.common.fileno(), self.bell, self.ringer, *self.sockets.values()):
+                os.close(other)
+            if process.RUNS_ATEXIT:
+                atexit._clear()  # type: ignore[attr-defined]
+                atexit.register(_standard.util._exit_function)  # type: ignore[attr-defined]
+            exitcode = _run(fd, self.main_module)
+        except Exception:  # noqa: BLE001 - the last frame of the process
+            sys.excepthook(*sys.exc_info())
+            _standard.util._flush_std_streams()  # type: ignore[attr-defined]
+        finally:
+            try:
+                if process.RUNS_ATEXIT:
+                    atexit._run_exitfuncs()
+            finally:
+                leave(exitcode)
+
+
+def _run(fd: int, main_module: MainModule) -> int:
+    """In the child: take what the client sends, and be that process."""
+    sock = protocol.Socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
+    head = protocol.receive_head(sock)
+    sock.close()
+    file, arena, parent_sentinel, server, *given = head.descriptors
+    tracker = given.pop(0) if head.tracker else None
+    _runtime.attach(arena, head.token)
+    spawn.inherit(tracker, server)
+    spawn.inherited_fds = given
+    spawn.received = dict(zip(head.numbers, head.descriptors, strict=True))
+    _reseed()
+    spawn.main_module = main_module
+    process_obj = spawn.unpickled(payload.read(file))
+    return int(process_obj._bootstrap(parent_sentinel))
+
+
+def _reseed() -> None:
+    """Generators that the server has seeded would give the same numbers in every child. (``random`` sees to itself.)"""
+    numpy_random: Any = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _hear(_signal: int, _frame: FrameType | None) -> None:
+    """Do nothing: a handler must be there for the wake-up descriptor to be written to."""

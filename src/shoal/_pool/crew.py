@@ -1,0 +1,173 @@
+"""The worker processes of a pool: starting, noticing that they are gone, ending them."""
+
+from __future__ import annotations
+
+import select
+import time
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from shoal import _standard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Crew", "Member"]
+
+TERMINATE_SECONDS = 1.0  # between SIGTERM and SIGKILL
+KILL_SECONDS = 5.0  # how long to wait for the kernel to take a killed process away
+STARTUP_SECONDS = 5.0  # a replacement made by fork that has not said a word by then is stuck (a lock held at the fork)
+
+
+class Member:
+    """What the pool knows of one worker.
+
+    Attributes:
+        process: its ``Process``.
+        ready: whether its initializer has returned.
+        started: whether it has said anything.
+        since: when it was started, in seconds of the monotonic clock.
+        replacement: whether it was started later than with the pool.
+    """
+
+    __slots__ = ("fileno", "process", "ready", "replacement", "since", "started")
+
+    def __init__(self, process: Any, *, replacement: bool) -> None:
+        self.process = process
+        self.ready = False
+        self.started = False
+        self.since = time.monotonic()
+        self.replacement = replacement
+        sentinel = getattr(process, "sentinel", None)
+        self.fileno: int | None = sentinel if isinstance(sentinel, int) else None
+
+
+class Crew:
+    """The workers of one pool.
+
+    Args:
+        processes: the pool's own list of processes (``pool._pool``), which programs look at and subclasses fill.
+        size: how many there are to be.
+        start: makes and starts one process.
+    """
+
+    def __init__(self, processes: list[Any], size: int, start: Callable[[], Any]) -> None:
+        self.processes = processes
+        self.size = size
+        self._start = start
+        self._members: dict[int, Member] = {}  # by id() of the process
+        self._poll = select.poll()
+        self._watched: set[int] = set()
+
+    def fill(self) -> None:
+        """Start workers in place of those that are gone, in the collector thread.
+
+        Where workers are forks that is a fork beside other threads, of which shoal warns, as the interpreter does. Here the warning would reach
+        nobody who could do anything about it; and where warnings are errors the pool would be left without workers.
+
+        Raises:
+            OSError: if a process cannot be started; those that were, stay.
+        """
+        if len(self.processes) >= self.size:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            while len(self.processes) < self.size:
+                self.processes.append(self._start())
+
+    def adopt(self, *, replacements: bool) -> None:
+        """Take note of processes in the list that are new there."""
+        for process in list(self.processes):
+            if id(process) not in self._members:
+                member = Member(process, replacement=replacements)
+                self._members[id(process)] = member
+                if member.fileno is not None:
+                    self._poll.register(member.fileno, select.POLLIN)
+                    self._watched.add(member.fileno)
+
+    def members(self) -> list[Member]:
+        """All workers known."""
+        return list(self._members.values())
+
+    def by_pid(self, pid: int) -> Member | None:
+        """Find a worker."""
+        for member in self.members():
+            if getattr(member.process, "pid", None) == pid:
+                return member
+        return None
+
+    def any_gone(self, timeout: float = 0.0) -> bool:
+        """Whether a worker has ended. Looks at sentinels only: nobody's exit status is taken.
+
+        Args:
+            timeout: seconds to wait for it.
+        """
+        return bool(self._poll.poll(timeout * 1000)) if self._watched else False
+
+    def gone(self) -> list[Member]:
+        """The workers that have ended; their exit codes are known then."""
+        ready = {descriptor for descriptor, _ in self._poll.poll(0)} if self._watched else set()
+        found = []
+        for member in self.members():
+            if member.fileno in ready or (member.fileno is None and member.process.exitcode is not None):
+                if member.process.exitcode is None:
+                    member.process.join(KILL_SECONDS)
+                found.append(member)
+        return found
+
+    def bury(self, member: Member) -> None:
+        """Forget a worker that has ended."""
+        self._members.pop(id(member.process), None)
+        if member.fileno is not None and member.fileno in self._watched:
+            self._watched.discard(member.fileno)
+            with suppress(KeyError, OSError):
+                self._poll.unregister(member.fileno)
+        with suppress(ValueError):
+            self.processes.remove(member.process)
+
+    def stuck(self, initializer_seconds: float | None, *, forked: bool) -> list[tuple[Member, str]]:
+        """The workers that take too long to become ready, each with what it is stuck in: ``"start"`` or ``"initializer"``.
+
+        Args:
+            initializer_seconds: how long an initializer may take; None for ever.
+            forked: whether the workers are forks of this process.
+        """
+        now = time.monotonic()
+        found = []
+        for member in self.members():
+            if member.ready:
+                continue
+            if not member.started and member.replacement and forked and now - member.since > STARTUP_SECONDS:
+                found.append((member, "start"))
+            elif initializer_seconds is not None and now - member.since > initializer_seconds:
+                found.append((member, "initializer"))
+        return found
+
+    def terminate(self) -> None:
+        """End all workers: SIGTERM, and SIGKILL for those that do not heed it. Returns within seconds."""
+        if not self.processes or not hasattr(self.processes[0], "terminate"):
+            return
+        processes = list(self.processes)
+        for process in processes:
+            if process.exitcode is None:
+                _standard.util.debug("terminating worker %s", process.pid)
+                process.terminate()
+        until = time.monotonic() + TERMINATE_SECONDS
+        for process in processes:
+            process.join(max(0.0, until - time.monotonic()))
+        for process in processes:
+            if process.exitcode is None:
+                _standard.util.debug("killing worker %s", process.pid)
+                process.kill()
+        until = time.monotonic() + KILL_SECONDS
+        for process in processes:
+            process.join(max(0.0, until - time.monotonic()))
+
+    def forget(self) -> None:
+        """Drop everything that watches processes; the list stays as it is."""
+        for descriptor in list(self._watched):
+            with suppress(KeyError, OSError):
+                self._poll.unregister(descriptor)
+        self._watched.clear()
+        self._members.clear()

@@ -1,0 +1,112 @@
+"""How an exception travels from a worker to the application.
+
+The exception is pickled on its own, inside the failure: one that cannot be pickled, or cannot be loaded on the other side, still arrives as
+a failure with a reason and the remote traceback. The classes that programs know (``RemoteTraceback``, ``MaybeEncodingError``) are the
+standard library's own.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from typing import Any
+
+from shoal import _standard
+from shoal._pool.functions import CALL, FRESH, ONE, STAR
+from shoal.reduction import ForkingPickler
+
+__all__ = ["FAILURES", "Bounce", "Failure", "encoding_error", "name_culprit"]
+
+RemoteTraceback = _standard.pool.RemoteTraceback
+MaybeEncodingError = _standard.pool.MaybeEncodingError
+
+
+def encoding_error(reason: BaseException, value: object) -> BaseException:
+    """Make the error for what could not be pickled, or not be loaded.
+
+    Args:
+        reason: what the pickler raised.
+        value: the object itself, or a description of it.
+    """
+    try:
+        error: BaseException = MaybeEncodingError(reason, value)
+    except Exception as broken_repr:  # noqa: BLE001 - a repr may raise anything
+        error = MaybeEncodingError(
+            reason, f"<{type(value).__name__}, whose repr() raised {type(broken_repr).__name__}>"
+        )
+    return error
+
+
+def name_culprit(error: BaseException, mode: int | None) -> None:
+    """Say in a note on a pickling error where the culprit is in terms of the call, not of the message.
+
+    Args:
+        error: what pickling a task, or a function, raised.
+        mode: of the task; None for a function.
+    """
+    notes = getattr(error, "__notes__", None)
+    if not notes:
+        return
+    if mode is None:
+        names = {"object": "func"}
+    elif mode % FRESH == CALL:
+        names = {"object[2][0]": "args", "object[2][1]": "kwds"}
+    elif mode % FRESH == STAR:
+        names = {"object[2]": "args"}
+    else:
+        names = {"object[2]": "item" if mode % FRESH == ONE else "items"}
+    for place, note in enumerate(notes):
+        for prefix, name in names.items():
+            if isinstance(note, str) and note.startswith(prefix):
+                notes[place] = name + note.removeprefix(prefix)
+                break
+
+
+class Failure:
+    """The outcome of a task that raised.
+
+    Attributes:
+        exception: what ``get()`` is going to raise.
+        remote: whether a traceback of the worker is to be sent along.
+    """
+
+    __slots__ = ("exception", "remote")
+
+    def __init__(self, exception: BaseException, *, remote: bool = False) -> None:
+        self.exception = exception
+        self.remote = remote
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        error = self.exception
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__)) if self.remote else None
+        try:
+            data = bytes(ForkingPickler.dumps(error))
+        except Exception as reason:  # noqa: BLE001 - pickling runs foreign code
+            data = bytes(ForkingPickler.dumps(encoding_error(reason, error)))
+        return _load_failure, (data, text, f"{type(error).__module__}.{type(error).__qualname__}")
+
+
+def _load_failure(data: bytes, text: str | None, name: str) -> Failure:
+    """Rebuild a failure in the application; never raises for an exception that cannot be loaded."""
+    try:
+        error = pickle.loads(data)
+        if not isinstance(error, BaseException):
+            raise TypeError(f"loading gave a {type(error).__name__}, not an exception")  # noqa: TRY301 - the same answer
+    except Exception as reason:  # noqa: BLE001 - unpickling runs foreign code
+        error = encoding_error(reason, f"the exception {name}")
+    if text is not None:
+        error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
+    return Failure(error)
+
+
+class Bounce:
+    """A worker's answer to a task whose function it has not got: send it again, with the function. Nothing has been run."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Bounce, ()
+
+
+# The classes of payloads that stand for an exception; each has an attribute `exception`. A transport adds its own.
+FAILURES: set[Any] = {Failure}

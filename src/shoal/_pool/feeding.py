@@ -1,0 +1,311 @@
+"""Where the inputs of a job come from, and how they become tasks.
+
+A :class:`Source` takes items from an iterator and submits them, as many as may be in flight. Who calls it depends on the input. The thread
+that waits in ``map`` feeds its own job. What cannot block (a list, a tuple, a range, …) is fed by the collector thread. Any other
+iterable of ``imap`` or ``map_async`` may wait for earlier results before it gives the next item, so it gets a thread of its own
+(:class:`Feeder`); its items are submitted one by one, as they come.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from itertools import islice, repeat
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from shoal._pool.failures import Failure, name_culprit
+from shoal._pool.functions import EACH, ITEMS, ONE, STAR, STARRED
+from shoal._pool.ledger import Batch, Chunk, Parcel
+from shoal._pool.submitting import submit_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shoal._pool.chunking import Chunks
+    from shoal._pool.collector import Collector
+    from shoal._pool.functions import Function
+
+__all__ = ["BUILTIN_SEQUENCES", "Feeder", "Source", "feed_in_background"]
+
+BUILTIN_SEQUENCES = (list, tuple, range, str, bytes)  # of these exactly: iterating runs nobody's code
+PLAIN = frozenset({int, float, str, bytes, bool, type(None)})  # of these exactly: pickling cannot fail
+AT_ONCE = 256  # tasks submitted by one native call
+LONG_SECONDS = 0.02  # one round of feeding takes no longer, if it can be helped
+PAUSE_SECONDS = 0.5  # a feeding thread that found no room looks again that soon, should nobody have woken it
+BUFFER = 4096  # outcomes of an imap that nobody has taken, and items on their way, at most
+
+
+class Source:
+    """The inputs of one job.
+
+    Args:
+        collector: of the pool.
+        job: the result or iterator.
+        iterator: gives the items.
+        length: how many there will be; None if that is not known.
+        function: what they are given to.
+        starred: whether an item is a tuple of arguments.
+        chunks: sizes of chunks; None for one task an item.
+        buffersize: for ``imap``: items on their way and outcomes not yet taken, at most; None for no limit.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        job: Any,
+        iterator: Iterator[Any],
+        length: int | None,
+        function: Function,
+        *,
+        starred: bool,
+        chunks: Chunks | None,
+        buffersize: int | None = None,
+        stream: bool = False,
+    ) -> None:
+        self._collector = collector
+        self._job = job
+        self._iterator = iterator
+        self._length = length
+        self._function = function
+        self._chunks = chunks
+        self._buffersize = buffersize
+        self._stream = stream
+        self._mode = (
+            (ITEMS + (STARRED if starred else 0) + (EACH if stream else 0)) if chunks else (STAR if starred else ONE)
+        )
+        self.position = 0  # items taken from the iterator
+        self.exhausted = False
+        self.driven = False  # fed by the thread that waits for the job
+        self.starved = False  # waits for the consumer to take outcomes
+        self._room_again: threading.Event | None = None
+
+    @property
+    def remaining(self) -> int:
+        """Items not yet taken, as far as that is known."""
+        return max(0, (self._length or self.position) - self.position) if not self.exhausted else 0
+
+    def _allowance(self) -> int:
+        """How many tasks may be submitted now."""
+        collector = self._collector
+        if collector.terminating or collector.broken is not None:
+            return 0
+        allowed = collector.room()
+        in_flight = len(self._job.open)
+        if self._chunks is not None:
+            allowed = min(allowed, self._chunks.in_flight - in_flight)
+        if self._buffersize is not None and not collector.joining:
+            left = self._buffersize - (self.position - self._job._taken)
+            if left <= 0:
+                self.starved = True  # first tell, then look: an outcome may be taken meanwhile
+                left = self._buffersize - (self.position - self._job._taken)
+            self.starved = left <= 0
+            allowed = min(allowed, left if self._chunks is None else -(-left // self._chunks.next_size(1)))
+        # A job with nothing on its way always gets something, or it would never be woken.
+        return max(allowed, 0 if in_flight or self.starved else 1)
+
+    def hungry(self) -> bool:
+        """Whether it is time to feed: not for a single task, if there are many on their way."""
+        if self.exhausted:
+            return False
+        allowed = self._allowance()
+        if allowed <= 0:
+            return False
+        wanted = min(self._collector.window.limit, 4 * AT_ONCE)
+        return self._chunks is not None or not self._job.open or allowed * 4 >= wanted
+
+    def eaten(self) -> None:
+        """The consumer of a starved job took an outcome."""
+        if self._buffersize is None or 2 * (self.position - self._job._taken) <= self._buffersize:
+            self.starved = False
+            if self._room_again is not None:
+                self._room_again.set()
+            else:
+                self._collector.feed_later(self)
+
+    def wait_for_room(self) -> None:
+        """Sleep, in a feeding thread, until the consumer has taken outcomes or the table has room; a moment at most."""
+        again = self._room_again = self._room_again or threading.Event()
+        again.clear()
+        self._collector.waiting_feeders.append(again)
+        if self._allowance() <= 0:
+            again.wait(PAUSE_SECONDS)
+        with suppress(ValueError):
+            self._collector.waiting_feeders.remove(again)
+
+    def abandon(self) -> None:
+        """Feed no more, and forget what is on its way: whoever wanted the results has gone."""
+        self.exhausted = True
+        self._iterator = iter(())
+        for task in list(self._job.open):
+            self._collector.ledger.rows.pop(task, None)
+
+    def feed(self) -> None:
+        """Submit as much as may be submitted; errors of items become their outcomes, for a driven job they are raised.
+
+        Raises:
+            Exception: of a driven job (``map``): what pickling, or the iterator, raised. It is over then.
+        """
+        if self.exhausted:
+            return
+        try:
+            allowed = self._allowance()
+            if self._chunks is not None:
+                self._feed_chunks(allowed)
+            elif allowed:
+                self._feed_items(min(allowed, AT_ONCE))
+        except Exception as error:
+            self._end()
+            if self.driven:
+                raise
+            self._job.fail(error)
+
+    def _end(self) -> None:
+        self.exhausted = True
+        self._iterator = iter(())
+        if self._stream:
+            self._job._set_length(self.position)
+        else:
+            self._job.closed(0)
+
+    def _pull(self, count: int) -> tuple[Any, ...] | None:
+        """Take items; None at the end, which is noted."""
+        try:
+            items = tuple(islice(self._iterator, count))
+        except Exception as error:  # noqa: BLE001 - the user's iterator: its error is an outcome, as in the standard library
+            if self._stream:
+                index = self.position
+                self.position += 1
+                self._end()
+                self._job.one(index, Failure(error))
+            else:
+                self._job.spoil(error)
+                self._end()
+            return None
+        if not items:
+            self._end()
+            return None
+        return items
+
+    def _feed_items(self, count: int) -> None:
+        items = self._pull(count)
+        if items is None:
+            return
+        function = self._function
+        start = self.position
+        self.position += len(items)
+        if self._length is not None and self.position >= self._length and not self._stream:
+            self.exhausted = True
+        if function.data is not None:
+            for offset, item in enumerate(items):
+                self._submit_parcel(start + offset, item)
+        elif len(items) > 1 and PLAIN.issuperset(map(type, items)):
+            self._submit_plain(start, items)
+        else:
+            self._submit_each(start, items)
+
+    def _submit_plain(self, start: int, items: tuple[Any, ...]) -> None:
+        """Submit items whose pickling cannot fail: all in one native call."""
+        collector, job, function = self._collector, self._job, self._function
+        count = len(items)
+        first = collector.ledger.reserve(count)
+        collector.ledger.enter(first, count, Batch(job, first - start, function.name), job)
+        payloads = list(zip(repeat(self._mode + function.fresh), repeat(function.key), items))
+        try:
+            queued = collector.end.submit_many(first, payloads)
+        except BaseException:
+            collector.ledger.withdraw(first, count, job)
+            raise
+        if queued < count:
+            collector.ledger.withdraw(first + queued, count - queued, job)
+            self._submit_each(start + queued, items[queued:])
+
+    def _submit_each(self, start: int, items: tuple[Any, ...]) -> None:
+        collector, job, function = self._collector, self._job, self._function
+        ledger = collector.ledger
+        mode = self._mode + function.fresh
+        key = function.key
+        count = len(items)
+        first = ledger.reserve(count)
+        row = Batch(job, first - start, function.name)
+        began = perf_counter()
+        for task, item in enumerate(items, first):
+            ledger.enter(task, 1, row, job)
+            try:
+                collector.end.submit(task, (mode, key, item))
+            except Exception as error:
+                name_culprit(error, mode)
+                ledger.withdraw(task, 1, job)
+                if self.driven:
+                    raise
+                job.one(task - row.shift, Failure(error))
+                job.closed(task)
+        collector.window.observe(count, perf_counter() - began)
+
+    def _submit_parcel(self, index: int, item: Any) -> None:
+        collector, job = self._collector, self._job
+        task = collector.ledger.reserve()
+        row = Parcel(job, task, index, self._mode, self._function, item)
+        submit_row(collector, row, embed=index <= 2 * collector.crew.size, raises=self.driven)
+
+    def _feed_chunks(self, allowed: int) -> None:
+        collector, job, chunks = self._collector, self._job, self._chunks
+        while chunks is not None and allowed > 0 and not self.exhausted:
+            allowed -= 1
+            items = self._pull(chunks.next_size(self.remaining if self._length is not None else 1 << 30))
+            if items is None:
+                return
+            start = self.position
+            self.position += len(items)
+            if self._length is not None and self.position >= self._length and not self._stream:
+                self.exhausted = True
+            task = collector.ledger.reserve()
+            row = Chunk(job, task, start, items, self._mode, self._function, chunks)
+            began = perf_counter()
+            submit_row(collector, row, embed=start == 0 or self.position <= 2 * collector.crew.size, raises=self.driven)
+            seconds = perf_counter() - began
+            chunks.observe_transport(len(items), seconds)
+            collector.window.observe(1, seconds)
+            if allowed > 0 and collector.ledger.rows and seconds > LONG_SECONDS:
+                return
+
+
+class Feeder(threading.Thread):
+    """A thread that pulls the inputs of one job from an iterator that may block.
+
+    Args:
+        source: the job's inputs.
+        collector: of the pool.
+    """
+
+    def __init__(self, source: Source, collector: Collector) -> None:
+        super().__init__(name="shoal-pool-feeder", daemon=True)
+        self._source = source
+        self._collector = collector
+
+    def run(self) -> None:
+        """Pull and submit, one by one, until the end of the input or of the pool."""
+        source, collector = self._source, self._collector
+        while not (source.exhausted or collector.terminating or collector.broken is not None):
+            if source._allowance() <= 0:
+                source.wait_for_room()
+            elif source._chunks is None:
+                source._feed_items(1)
+            else:
+                source._feed_chunks(1)
+
+
+def feed_in_background(collector: Collector, source: Source, *, may_block: bool) -> None:
+    """Have a job fed that nobody waits for.
+
+    Args:
+        collector: of the pool.
+        source: the job's inputs.
+        may_block: whether taking an item may block, or run anybody's code.
+    """
+    if may_block:
+        Feeder(source, collector).start()
+        return
+    source.feed()
+    if not source.exhausted and not source.starved:
+        collector.feed_later(source)

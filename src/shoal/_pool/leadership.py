@@ -1,0 +1,194 @@
+"""Who receives the outcomes: one thread at a time, the *leader*.
+
+A thread that waits for a result leads if nobody else does: it waits for messages itself, settles all of them, its own and those of others,
+and passes the leadership on when it has what it wants. So a synchronous call needs no hand-over between threads. A thread that finds a
+leader becomes a *follower*: it sleeps until its own result is there, or until it is to lead.
+
+The main thread may be interrupted by Ctrl-C at any bytecode. Hence: messages come out of the table and into the inbox in one C call; they
+leave the inbox when all of them are settled; settling twice does no harm; the lock knows its owner. What could not bear an
+interruption (callbacks, deaths, sending again) is left to the collector thread.
+
+While tasks are outstanding a leader looks at the workers' sentinels twice a second, should nothing have woken it. An idle pool has no timer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import suppress
+from itertools import chain
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from shoal._pool.waiting import Bell
+
+if TYPE_CHECKING:
+    from shoal._pool.ledger import Ledger
+    from shoal._pool.transport import ApplicationEnd
+
+__all__ = ["SLICE_SECONDS", "Leadership"]
+
+SLICE_SECONDS = 0.5  # at most between two looks at the sentinels
+
+
+class Leadership:
+    """The base of the collector: waiting, leading, following.
+
+    Args:
+        end: the application's end of the transport.
+        ledger: settles messages.
+    """
+
+    def __init__(self, end: ApplicationEnd, ledger: Ledger) -> None:
+        self.end = end
+        self.ledger = ledger
+        self.terminating = False
+        self.collecting = False  # the collector thread leads
+        self.stand_aside = False  # a waiting thread wants to lead in its place
+        self.wants_lead = False  # the collector thread must lead, whoever waits
+        self.lead: Any = threading.RLock()
+        self.followers: deque[Bell] = deque()
+
+    # --- what the collector adds ---
+
+    def has_news(self) -> bool:
+        """Whether settling has left something to tell (see :meth:`tell`)."""
+        raise NotImplementedError
+
+    def tell(self) -> None:
+        """After settling: have others do their part."""
+        raise NotImplementedError
+
+    def look(self) -> None:
+        """Nothing came in a slice: see whether somebody died."""
+        raise NotImplementedError
+
+    def pass_to_thread(self) -> None:
+        """Nobody waits any more: have the collector thread lead if there is work of its own."""
+        raise NotImplementedError
+
+    # --- waiting ---
+
+    def wait(self, job: Any, timeout: float | None = None) -> bool:
+        """Wait until a job is done, leading if nobody else does.
+
+        Args:
+            job: an ``Awaited``; if it has a driven source, this thread feeds it.
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether it is done.
+
+        Raises:
+            Exception: what a driven source raises: inputs that cannot be pickled.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        lead = self.lead
+        try:
+            while not job._done:
+                if not (self.wants_lead or self.terminating) and lead.acquire(False):
+                    if self._drive(job, deadline):
+                        break
+                    lead.release()
+                else:
+                    self._follow(job, deadline)
+                if deadline is not None and monotonic() >= deadline:
+                    break
+        finally:
+            if lead._is_owned():
+                lead.release()
+            self.pass_on()
+        return bool(job._done)
+
+    def receive(self, seconds: float) -> None:
+        """Wait for messages and put them into the inbox."""
+        self.ledger.inbox.extend(chain.from_iterable(map(self.end.collect, (seconds,))))
+
+    def _drive(self, job: Any, deadline: float | None) -> bool:  # noqa: C901 - the hot loop, in one piece
+        """Lead until the job is done (True), or the deadline, or the collector must lead (False)."""
+        ledger = self.ledger
+        inbox = ledger.inbox
+        collect = self.end.collect
+        if inbox:
+            ledger.settle()
+        source = job._source
+        if source is not None and not source.driven:
+            source = None
+        pause = SLICE_SECONDS
+        while not job._done:
+            if source is not None and source.hungry():
+                source.feed()
+                if job._done:
+                    return True
+            if deadline is not None:
+                pause = min(SLICE_SECONDS, max(0.0, deadline - monotonic()))
+            inbox.extend(chain.from_iterable(map(collect, (pause,))))
+            if inbox:
+                ledger.settle()
+                if self.has_news():
+                    self.tell()
+            elif not job._done and not self.terminating:
+                self.look()
+            if self.wants_lead or self.terminating or (deadline is not None and monotonic() >= deadline):
+                return bool(job._done)
+        return True
+
+    def _follow(self, job: Any, deadline: float | None) -> None:
+        """Sleep until the job is done, or this thread may lead; a slice at most."""
+        source = job._source
+        bell = Bell(source if source is not None and source.driven else None)
+        if job._bells is None:
+            job._bells = []
+        job._bells.append(bell)
+        self.followers.append(bell)
+        try:
+            if job._done:
+                return
+            if not (self.wants_lead or self.terminating):
+                if self.lead.acquire(False):
+                    self.lead.release()
+                    return
+                self.stand_aside = True
+                if self.collecting:
+                    self.end.wake()
+            pause = SLICE_SECONDS if deadline is None else min(SLICE_SECONDS, deadline - monotonic())
+            if pause > 0:
+                bell.wait(pause)
+            if bell.source is not None and bell.source.hungry():
+                bell.source.feed()
+        finally:
+            with suppress(ValueError):
+                self.followers.remove(bell)
+            with suppress(ValueError):
+                job._bells.remove(bell)
+
+    def pass_on(self) -> None:
+        """Nobody leads now, perhaps: wake one who may."""
+        if self.wants_lead:
+            return
+        if self.followers:
+            self.wake_follower()
+        else:
+            self.pass_to_thread()
+
+    def wake_follower(self) -> None:
+        """Wake the follower that has waited longest."""
+        with suppress(IndexError):
+            self.followers[0].ring()
+
+    def glance(self) -> None:
+        """Settle what has arrived, without waiting, if nobody leads."""
+        if self.wants_lead or self.terminating:
+            return
+        lead = self.lead
+        try:
+            if lead.acquire(False):
+                self.receive(0.0)
+                if self.ledger.inbox:
+                    self.ledger.settle()
+                    if self.has_news():
+                        self.tell()
+        finally:
+            if lead._is_owned():
+                lead.release()
+            self.pass_on()

@@ -1,0 +1,346 @@
+"""Which task belongs to whom, and what becomes of it: a pure state machine, no processes, no threads, no clocks.
+
+A *job* is one call (``apply``, ``map``, …) with outcomes numbered from 0. A *row* stands for one task or for a run of tasks with
+consecutive numbers. A message ``(task, last, payload)`` is settled by the row of its task; ``last`` ends the task.
+
+Settling a message twice does no harm. That is what makes Ctrl-C harmless: messages stay in ``inbox`` until all of them are settled, so a
+thread that is interrupted half-way leaves them to the next one.
+
+A task whose worker died is *lost*: its row turns it into failures of the items that were being run, and what is left of a chunk goes to
+``again``, to be sent as a new task.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shoal._pool.failures import FAILURES, Bounce, Failure
+from shoal._pool.functions import CALL, EACH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from shoal._pool.chunking import Chunks
+    from shoal._pool.functions import Function
+
+__all__ = ["FIRST_TASK", "LOST", "Batch", "Chunk", "Job", "Ledger", "Parcel", "Row"]
+
+# The classes of payloads by which a transport reports that a worker died in a task; each has an attribute `pid`.
+LOST: set[Any] = set()
+
+FIRST_TASK = 1024  # smaller numbers are no tasks: by them workers speak of themselves
+
+Message = tuple[int, bool, Any]
+
+
+class Job(Protocol):
+    """Who receives outcomes, by the number of the item."""
+
+    open: set[int]  # its tasks that are on their way
+
+    def one(self, index: int, payload: Any, /) -> None:
+        """Take the outcome of one item: its value, or an object of a class in ``FAILURES``."""
+
+    def many(self, start: int, payloads: Sequence[Any], /) -> None:
+        """Take the outcomes of consecutive items."""
+
+    def gap(self, start: int, count: int, failure: Any, /) -> None:
+        """Take one failure that stands for several items."""
+
+    def closed(self, task: int, /) -> None:
+        """Learn that a task is over (`open` has lost it)."""
+
+
+class Row(Protocol):
+    """What the ledger knows of a task."""
+
+    def settle(self, task: int, last: bool, payload: Any, /) -> Resend | None:
+        """Take a message of this task; returns itself if the task must be sent again."""
+
+    def lose(self, task: int, error: Callable[[str], BaseException], /) -> Resend | None:
+        """Learn that the worker died in this task; returns itself if something of it must be sent again.
+
+        Args:
+            task: its number.
+            error: makes the exception, given what was being run, in words.
+        """
+
+
+class Resend(Row, Protocol):
+    """A row that can be sent again under a new number."""
+
+    job: Any
+    task: int
+    mode: int
+
+    def message(self, *, embed: bool = True) -> tuple[Any, ...]:
+        """Make the payload to be sent; a long function goes along if `embed`."""
+
+    def fail(self, error: BaseException) -> None:
+        """It cannot be sent: fail what has no outcome yet."""
+
+
+class Batch:
+    """Tasks with consecutive numbers, one item each, whose function goes with every task.
+
+    Args:
+        job: who receives the outcomes.
+        shift: the number of a task minus the number of its item.
+        name: of the function, for messages.
+    """
+
+    __slots__ = ("job", "name", "shift")
+
+    def __init__(self, job: Job, shift: int, name: str) -> None:
+        self.job = job
+        self.shift = shift
+        self.name = name
+
+    def settle(self, task: int, last: bool, payload: Any) -> None:
+        """Hand the outcome on."""
+        job = self.job
+        job.one(task - self.shift, payload)
+        if last:
+            job.open.discard(task)
+            if not job.open:
+                job.closed(task)
+
+    def lose(self, task: int, error: Callable[[str], BaseException]) -> None:
+        """Fail the one item."""
+        self.settle(task, True, Failure(error(f"{self.name} (item {task - self.shift})")))
+
+
+class Parcel:
+    """One task with one item, whose function may have to be sent again.
+
+    Args:
+        job: who receives the outcome.
+        task: its number.
+        index: number of the item.
+        mode: how the argument meets the function.
+        function: the function.
+        argument: what it is called with.
+    """
+
+    __slots__ = ("argument", "function", "index", "job", "mode", "task")
+
+    def __init__(self, job: Job, task: int, index: int, mode: int, function: Function, argument: Any) -> None:
+        self.job = job
+        self.task = task
+        self.index = index
+        self.mode = mode
+        self.function = function
+        self.argument = argument
+
+    def message(self, *, embed: bool = True) -> tuple[Any, ...]:
+        """Make the payload."""
+        function = self.function
+        if function.data is None:
+            return (self.mode + function.fresh, function.key, self.argument)
+        return (self.mode + function.fresh, function.key, self.argument, 1, function.data if embed else None)
+
+    def settle(self, task: int, last: bool, payload: Any) -> Parcel | None:
+        """Hand the outcome on, or ask to be sent again."""
+        if payload.__class__ is Bounce:
+            return self
+        self.job.one(self.index, payload)
+        if last:
+            self.job.open.discard(task)
+            self.job.closed(task)
+        return None
+
+    def fail(self, error: BaseException) -> None:
+        """It cannot be sent: fail the item."""
+        self.settle(self.task, True, Failure(error))
+
+    def lose(self, task: int, error: Callable[[str], BaseException]) -> None:
+        """Fail the one item."""
+        what = f"{self.function.name} (item {self.index})" if self.mode != CALL else self.function.name
+        self.settle(task, True, Failure(error(what)))
+
+
+class Chunk:
+    """One task with several items. Its worker runs them in steps and reports after each: ``(offset, next step, seconds, outcomes)``.
+
+    Args:
+        job: who receives the outcomes.
+        task: its number.
+        start: number of its first item.
+        items: the items.
+        mode: how each meets the function.
+        function: the function.
+        chunks: what learns how long items take.
+    """
+
+    __slots__ = ("chunks", "done", "function", "items", "job", "mode", "start", "step", "task")
+
+    def __init__(
+        self, job: Job, task: int, start: int, items: Sequence[Any], mode: int, function: Function, chunks: Chunks
+    ) -> None:
+        self.job = job
+        self.task = task
+        self.start = start
+        self.items = items
+        self.mode = mode
+        self.function = function
+        self.chunks = chunks
+        self.done = 0
+        self.step = chunks.first_step(len(items))
+
+    def message(self, *, embed: bool = True) -> tuple[Any, ...]:
+        """Make the payload: the items that have no outcome yet."""
+        function = self.function
+        if self.done:
+            self.items = self.items[self.done :]
+            self.start += self.done
+            self.done = 0
+            self.step = self.chunks.first_step(len(self.items))
+        head = (self.mode + function.fresh, function.key, self.items, self.step)
+        return head if function.data is None else (*head, function.data if embed else None)
+
+    def settle(self, task: int, last: bool, payload: Any) -> Chunk | None:
+        """Hand outcomes on; ask to be sent again if the worker had not got the function."""
+        kind = payload.__class__
+        if kind is Bounce:
+            return self
+        if kind in FAILURES:
+            if self.mode & EACH and kind is not Failure:  # these outcomes cannot be loaded; the chunk goes on
+                count = self.step if not last else len(self.items) - self.done
+                self.job.gap(self.start + self.done, count, payload)
+                self.done += count
+            else:
+                self.job.gap(self.start + self.done, len(self.items) - self.done, payload)
+        else:
+            offset, step, seconds, outcomes = payload
+            self.job.many(self.start + offset, outcomes)
+            self.done = offset + len(outcomes)
+            self.step = step
+            self.chunks.observe(len(outcomes), seconds)
+        if last:
+            self.job.open.discard(task)
+            self.job.closed(task)
+        return None
+
+    def fail(self, error: BaseException) -> None:
+        """It cannot be sent: fail the items that have no outcome yet."""
+        self.settle(self.task, True, Failure(error))
+
+    def lose(self, task: int, error: Callable[[str], BaseException]) -> Chunk | None:
+        """Fail the items of the current step; what comes after them is sent again."""
+        lost = min(self.step, len(self.items) - self.done)
+        first = self.start + self.done
+        what = f"item {first}" if lost == 1 else f"items {first} to {first + lost - 1}"
+        failure = Failure(error(f"{self.function.name} ({what})"))
+        for index in range(first, first + lost):
+            self.job.one(index, failure)
+        self.done += lost
+        self.step = 1
+        if self.done < len(self.items):
+            return self
+        self.job.open.discard(task)
+        self.job.closed(task)
+        return None
+
+
+class Ledger:
+    """All tasks that are on their way.
+
+    Args:
+        control: told of messages by which workers speak of themselves: their number, which is less than ``FIRST_TASK``, and the payload.
+    """
+
+    def __init__(self, control: Callable[[int, Any], None]) -> None:
+        self.rows: dict[int, Row] = {}
+        self.inbox: list[Message] = []
+        self.again: deque[Resend] = deque()
+        self.lost: deque[tuple[int, int]] = deque()  # tasks whose worker died, with its pid
+        self._control = control
+        self._next = FIRST_TASK
+        self.lock = threading.Lock()
+
+    def reserve(self, count: int = 1) -> int:
+        """Take consecutive numbers for tasks; returns the first."""
+        with self.lock:
+            first = self._next
+            self._next = first + count
+        return first
+
+    def enter(self, first: int, count: int, row: Row, job: Job) -> None:
+        """Note tasks before they are sent.
+
+        Args:
+            first: number of the first.
+            count: how many there are.
+            row: what stands for them.
+            job: whose they are.
+        """
+        if count == 1:
+            self.rows[first] = row
+            job.open.add(first)
+        else:
+            tasks = range(first, first + count)
+            self.rows.update(dict.fromkeys(tasks, row))
+            job.open.update(tasks)
+
+    def withdraw(self, first: int, count: int, job: Job) -> None:
+        """Forget tasks that could not be sent."""
+        for task in range(first, first + count):
+            self.rows.pop(task, None)
+            job.open.discard(task)
+
+    def settle(self) -> None:
+        """Settle all messages of the inbox."""
+        get = self.rows.get
+        pop = self.rows.pop
+        for task, last, payload in self.inbox:
+            if payload.__class__ in LOST:
+                self.lost.append((task, payload.pid))  # its row stays: the exit code is wanted first
+                continue
+            row = get(task)
+            if row is None:
+                if task < FIRST_TASK:
+                    self._control(task, payload)
+                continue
+            resend = row.settle(task, last, payload)
+            if resend is not None:
+                self.again.append(resend)
+            if last:
+                pop(task, None)
+        self.inbox.clear()
+
+    def lose(self, task: int, error: Callable[[str], BaseException]) -> bool:
+        """Settle a task whose worker died; the inbox must have been settled after that death.
+
+        Args:
+            task: what the worker had claimed.
+            error: makes the exception, given what was being run, in words.
+
+        Returns:
+            Whether the task was known and not finished.
+        """
+        row = self.rows.get(task)
+        if row is None:
+            return False
+        resend = row.lose(task, error)
+        if resend is not None:
+            self.again.append(resend)
+        self.rows.pop(task, None)
+        return True
+
+    def renew(self, row: Resend) -> int | None:
+        """Give a row that must be sent again its new number and note it.
+
+        Returns:
+            The number, or None if it has been given already (the row was listed twice).
+        """
+        job, old = row.job, row.task
+        if old not in job.open:
+            return None
+        task = self.reserve()
+        row.task = task
+        self.rows[task] = row
+        job.open.add(task)
+        job.open.discard(old)
+        return task

@@ -1,0 +1,85 @@
+"""The seam between a pool and what carries its tasks.
+
+Two ends: :class:`ApplicationEnd` in the application, :class:`WorkerEnd` in a worker. Processes use the native task table. A subclass of
+``Pool`` that brings queues of its own (an overridden ``_setup_queues``: PyTorch, joblib) gets them carried by ``queue_transport``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shoal import _native
+from shoal._pool.failures import FAILURES
+from shoal._pool.ledger import LOST
+from shoal.reduction import ForkingPickler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["ApplicationEnd", "TableEnd", "TableWorkerEnd", "WorkerEnd"]
+
+FAILURES.add(_native.LoadFailure)
+LOST.add(_native.TaskLost)
+
+
+class ApplicationEnd(Protocol):
+    """What the collector and the sources need."""
+
+    def submit(self, task: int, payload: tuple[Any, ...], /) -> None:
+        """Queue a task; if its payload cannot be pickled, raise that and queue nothing."""
+
+    def submit_many(self, first_task: int, payloads: list[tuple[Any, ...]], /) -> int:
+        """Queue tasks with consecutive numbers, whose payloads are known to be picklable; returns how many were queued."""
+
+    def collect(self, timeout: float | None, /) -> Sequence[tuple[int, bool, Any]]:
+        """Wait for messages; none after `timeout` seconds, or when woken."""
+
+    def wake(self) -> None:
+        """Make ``collect`` return, the present one or else the next."""
+
+    def close(self) -> None:
+        """Let workers leave once the queue is empty."""
+
+    def running(self, process: Any, /) -> int | None:
+        """Say which task a dead worker had claimed and not finished, if this transport does not report it by itself."""
+
+
+class WorkerEnd(Protocol):
+    """What the loop in a worker needs."""
+
+    def claim(self) -> tuple[int, Any] | None:
+        """Wait for a task; None when there will be no more."""
+
+    def publish(self, task: int, last: bool, payload: Any, /) -> None:
+        """Send an outcome; `last` ends the task. If it cannot be pickled, raise that and send nothing."""
+
+    def check(self, payload: Any, /) -> None:
+        """Raise what publishing would raise."""
+
+
+class TableEnd:
+    """The application's end of a native task table."""
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+        self.submit = table.submit
+        self.submit_many = table.submit_many
+        self.collect = table.collect
+        self.wake = table.wake
+        self.close = table.close
+
+    def running(self, _process: Any) -> None:
+        """Nothing to add: recovery reports lost tasks by itself, with a ``TaskLost`` in the place of the outcome."""
+
+
+class TableWorkerEnd:
+    """A worker's end of a native task table."""
+
+    def __init__(self, table: Any) -> None:
+        self.claim = table.claim
+        self.publish = table.publish
+
+    @staticmethod
+    def check(payload: Any) -> None:
+        """Raise what publishing would raise."""
+        ForkingPickler.dumps(payload)

@@ -1,0 +1,213 @@
+"""The loop in a worker: claim a task, run it, publish the outcome.
+
+Ctrl-C at a terminal reaches every process of the group. The application answers it and ends its workers; a worker itself stays quiet. It
+does not ignore the signal (programs started by a task would inherit that), it handles it by doing nothing, unless the application or the
+initializer set a handler of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from itertools import starmap
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from shoal._pool.chunking import next_step
+from shoal._pool.failures import FAILURES, Bounce, Failure, encoding_error
+from shoal._pool.functions import CALL, EACH, FRESH, ITEMS, ONE, STAR, STARRED, LearnedFunctions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from shoal._pool.transport import WorkerEnd
+
+__all__ = ["BROKEN", "LEAVING", "READY", "STARTED", "serve"]
+
+# What a worker says of itself: numbers in place of a task's; the payload is (pid, …).
+STARTED = 1  # runs Python code of this module
+READY = 2  # its initializer has returned
+BROKEN = 3  # its initializer raised: (pid, failure)
+LEAVING = 4  # has run as many tasks as it may
+
+
+def serve(
+    end: WorkerEnd,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+    maxtasks: int | None,
+    *,
+    wrap_exception: bool,
+) -> None:
+    """Run tasks until there are no more, or `maxtasks` were run.
+
+    Args:
+        end: where tasks come from and outcomes go.
+        initializer: called first; if it raises, that breaks the pool.
+        initargs: what it is called with.
+        maxtasks: tasks to run before leaving; None for no limit.
+        wrap_exception: whether the traceback goes along with an exception.
+    """
+    pid = os.getpid()
+    _quieten_interrupts()
+    if initializer is not None:
+        end.publish(STARTED, False, (pid,))
+        try:
+            initializer(*initargs)
+        except BaseException as error:  # noqa: BLE001 - whatever it raises breaks the pool
+            end.publish(BROKEN, False, (pid, Failure(error, remote=wrap_exception)))
+            raise SystemExit(1) from None  # the pool tells of it, once; not every worker on the terminal
+    end.publish(READY, False, (pid,))
+    if _run(end, maxtasks, remote=wrap_exception):
+        end.publish(LEAVING, False, (pid,))
+
+
+def _run(end: WorkerEnd, maxtasks: int | None, *, remote: bool) -> bool:  # noqa: C901 - the hot loop, in one piece
+    """Run tasks; returns whether it stops because it has run as many as it may."""
+    claim = end.claim
+    publish = end.publish
+    learned = LearnedFunctions()
+    known = learned.objects.get
+    left = -1 if maxtasks is None else maxtasks
+    while left:
+        try:
+            claimed = claim()
+        except (EOFError, OSError):  # the application is gone
+            return False
+        if claimed is None:
+            return False
+        task, payload = claimed
+        del claimed
+        function = None
+        value: Any = None
+        try:
+            mode = payload[0]
+            function = known(payload[1])
+            if function is None:
+                function = learned.resolve(payload)
+            if function is None:
+                value = Bounce()
+                left += 1  # it was not run
+            elif mode == ONE:
+                value = function(payload[2])
+            elif mode == CALL:
+                arguments, keywords = payload[2]
+                value = function(*arguments, **keywords)
+            elif mode == STAR:
+                value = function(*payload[2])
+            else:
+                value = _run_by_mode(end, task, mode, function, payload, remote=remote)
+        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are outcomes of a task like others
+            value = _failed(payload, error, remote=remote)
+        try:
+            publish(task, True, value)
+        except Exception as error:  # noqa: BLE001 - pickling runs foreign code
+            _publish_anyway(end, task, payload, value, error)
+        left -= 1
+        del payload, function, value, task
+    return True
+
+
+def _failed(payload: Any, error: BaseException, *, remote: bool) -> Failure:
+    """Make the outcome of a task that raised, or whose arguments could not be loaded."""
+    if payload.__class__ in FAILURES:
+        return Failure(payload.exception, remote=remote)
+    return Failure(error, remote=remote)
+
+
+def _run_by_mode(
+    end: WorkerEnd, task: int, mode: int, function: Callable[..., Any], payload: tuple[Any, ...], *, remote: bool
+) -> Any:
+    mode %= FRESH
+    argument = payload[2]
+    if mode == ONE:
+        return function(argument)
+    if mode == STAR:
+        return function(*argument)
+    if mode == CALL:
+        return function(*argument[0], **argument[1])
+    return _run_items(end, task, mode - ITEMS, function, argument, payload[3], remote=remote)
+
+
+def _run_items(
+    end: WorkerEnd,
+    task: int,
+    mode: int,
+    function: Callable[..., Any],
+    items: tuple[Any, ...],
+    step: int,
+    *,
+    remote: bool,
+) -> tuple[Any, ...]:
+    """Run the items of a chunk in steps; publish after each step but the last, whose report is returned."""
+    count = len(items)
+    done = 0
+    while True:
+        outcomes: list[Any] = []
+        began = perf_counter()
+        _run_step(function, iter(items if step >= count else items[done : done + step]), outcomes, mode, remote=remote)
+        seconds = perf_counter() - began
+        offset = done
+        done += len(outcomes)
+        following = next_step(len(outcomes), seconds, step, count - done)
+        report = (offset, following, seconds, tuple(outcomes))
+        if done >= count:
+            return report
+        try:
+            end.publish(task, False, report)
+        except Exception as error:  # noqa: BLE001 - pickling runs foreign code
+            if not mode & EACH:
+                raise encoding_error(error, outcomes) from None
+            end.publish(task, False, _only_sendable(end, report))
+        step = following
+
+
+def _run_step(
+    function: Callable[[Any], Any], items: Iterator[Any], outcomes: list[Any], mode: int, *, remote: bool
+) -> None:
+    """Run items, appending to `outcomes`."""
+    run: Callable[..., Iterator[Any]] = starmap if mode & STARRED else map
+    if not mode & EACH:
+        outcomes.extend(run(function, items))
+        return
+    while True:
+        try:
+            outcomes.extend(run(function, items))  # what was appended before an exception stays
+        except BaseException as error:  # noqa: BLE001 - it is the outcome of that item
+            outcomes.append(Failure(error, remote=remote))
+        else:
+            return
+
+
+def _only_sendable(end: WorkerEnd, report: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Put an error in the place of each outcome that cannot be pickled."""
+    outcomes = []
+    for outcome in report[3]:
+        try:
+            end.check(outcome)
+        except Exception as error:  # noqa: BLE001 - pickling runs foreign code
+            outcomes.append(Failure(encoding_error(error, outcome)))
+        else:
+            outcomes.append(outcome)
+    return (*report[:3], tuple(outcomes))
+
+
+def _publish_anyway(end: WorkerEnd, task: int, payload: Any, value: Any, error: Exception) -> None:
+    """Publish something in place of an outcome that could not be published."""
+    if value.__class__ is tuple and payload[0] % FRESH >= ITEMS + EACH:
+        end.publish(task, True, _only_sendable(end, value))
+    else:
+        end.publish(task, True, Failure(encoding_error(error, value)))
+
+
+def _quieten_interrupts() -> None:
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):
+        signal.signal(signal.SIGINT, _do_nothing)
+
+
+def _do_nothing(_number: int, _frame: object) -> None:
+    """Be quiet."""

@@ -1,0 +1,93 @@
+"""This process's place in the tree: its arena, its slot, its watcher.
+
+Nothing is attached by ``import shoal``: the first shared object or the first process started does it, through `ensure`. A spawned child
+does it through `attach`, before it unpickles anything. A forked child needs nothing: the native core takes the slot that was reserved for it, in
+C, whoever forks; what Python has to do in a forked child stands in `in_forked_child`.
+
+Relies on ``shoal._native``. Promises that every function may be called from any thread, any number of times.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["attach", "descriptor", "ensure", "in_forked_child", "own_pidfd", "pidfd_of", "start_watcher"]
+
+WATCHER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "shoal-watcher")
+
+server_fd = -1  # the socket by which to ask the tree's fork server; -1 if none is known
+
+_fd = -1
+_pidfd: tuple[int, int] = (0, -1)  # whose, and its descriptor
+_pidfds_work: bool | None = None
+
+
+def ensure() -> int:
+    """Attach this process to its tree's arena, which is made if there is none; return the arena's descriptor."""
+    global _fd
+    from shoal import _native
+
+    _fd = _native.arena_ensure()
+    return _fd
+
+
+def descriptor() -> int:
+    """The arena's descriptor in this process, or -1 if it has not attached."""
+    return _fd
+
+
+def attach(fd: int, token: int) -> None:
+    """In a child that was not forked from its parent: map the arena behind `fd` and take the slot reserved under `token`."""
+    global _fd
+    from shoal import _native
+
+    _native.arena_attach(fd, token)
+    _fd = fd
+
+
+def start_watcher() -> None:
+    """See to it that the tree has a watcher. Called with every process that is started, so that a dead watcher is replaced."""
+    from shoal import _native
+
+    _native.watcher_start(WATCHER)
+
+
+def in_forked_child(hook: Callable[[], object]) -> None:
+    """Call `hook` in every child that ``os.fork`` makes from now on, before anything else runs in it."""
+    os.register_at_fork(after_in_child=hook)
+
+
+def pidfd_of(pid: int) -> int:
+    """Open a descriptor that is readable once the process has ended; -1 where the kernel (or a sandbox) has none.
+
+    The process must be a child that nobody else waits for, or else known to be alive: a number alone may mean another process by now. A process
+    that is gone already gives a descriptor that is readable.
+    """
+    global _pidfds_work
+    if _pidfds_work is None:
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+            _pidfds_work = True
+        except OSError:
+            _pidfds_work = False
+    if not _pidfds_work:
+        return -1
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        ended, writer = os.pipe()
+        os.close(writer)
+        return ended
+
+
+def own_pidfd() -> int:
+    """This process's own pidfd, opened once: its children inherit or are given it, to see whether their parent lives. -1 as in `pidfd_of`."""
+    global _pidfd
+    pid = os.getpid()
+    if _pidfd[0] != pid:
+        _pidfd = (pid, pidfd_of(pid))
+    return _pidfd[1]

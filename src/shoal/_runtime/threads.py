@@ -1,0 +1,62 @@
+"""Forking beside other threads: who they are, and saying so before it happens.
+
+A fork copies one thread. What the others held at that moment (locks of the logging module, of a library, of malloc) stays held in the child, for ever.
+CPython warns of that from 3.12 on, after the fork and without saying which threads; shoal warns before it, on every version, and names them.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+import weakref
+from contextlib import AbstractContextManager, nullcontext
+
+__all__ = ["announce_fork", "harmless"]
+
+# Threads of shoal's own that hold nothing a child could miss.
+_harmless: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+def harmless(thread: threading.Thread) -> None:
+    """Say that a fork beside this thread needs no warning, because it never holds anything that a child uses."""
+    _harmless.add(thread)
+
+
+def announce_fork() -> AbstractContextManager[object]:
+    """Warn if other threads are alive; return what the fork is to be done in, so that the interpreter does not warn again.
+
+    Raises:
+        DeprecationWarning: if the program has made an error of it. Then nothing has been started.
+    """
+    if threading.active_count() == 1:
+        return nullcontext()
+    me = threading.current_thread()
+    others = [thread for thread in threading.enumerate() if thread is not me and thread not in _harmless]
+    if not others:
+        return _without_the_interpreters_warning()
+    shown = ", ".join(repr(thread.name) for thread in others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")  # noqa: PLR2004
+    warnings.warn(
+        f"forking a process while {len(others)} other thread{'s are' if len(others) > 1 else ' is'} alive ({shown}): whatever they hold "
+        "stays held in the child, which may then deadlock. Start processes before threads, or use get_context('forkserver') or 'spawn'.",
+        DeprecationWarning,
+        stacklevel=_level_of_caller(),
+    )
+    return _without_the_interpreters_warning()
+
+
+def _without_the_interpreters_warning() -> AbstractContextManager[object]:
+    if sys.version_info < (3, 12):
+        return nullcontext()
+    return warnings.catch_warnings(action="ignore", category=DeprecationWarning)
+
+
+def _level_of_caller() -> int:
+    """Count the frames, seen from the caller of this function, to the first one that is neither shoal's nor the standard package's."""
+    level, frame = 0, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OWN:
+        level, frame = level + 1, frame.f_back
+    return level + 1
+
+
+_OWN = {"shoal", "multiprocessing", "_standard_multiprocessing"}

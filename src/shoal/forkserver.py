@@ -1,0 +1,135 @@
+"""The fork server, as its clients see it.
+
+One server serves a tree: a process that finds none starts it, and its children inherit the socket by which to ask. A server that was killed is replaced by the
+first process that notices, when it next starts a child; the children of the old one live on. See ``shoal._forkserver`` for the other side.
+
+How an exit code becomes known, given that only the server can wait for its children: the child leaves it in its slot of the arena before a clean exit; the
+server sends what ``waitpid`` said, through a socket of its own for each child; and the kernel (from Linux 6.15 on) keeps it behind the pidfd. The first two do not
+need each other: a clean exit is known though the server be dead, and without it a signal is known on newer kernels. Otherwise the code is 255, as in the
+standard library.
+
+Relies on ``shoal.spawn`` for what a child is told.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import subprocess
+import threading
+from contextlib import suppress
+from typing import Any
+
+from shoal import _alias, _runtime, _standard, spawn
+from shoal._forkserver import protocol
+from shoal._pickling import payload
+
+__all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
+
+
+class ForkServer:
+    """This process's line to the fork server of its tree."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forkserver_pid: int | None = None
+        self._preload_modules: list[str] = []
+        _runtime.in_forked_child(self._forget_thread_state)
+
+    def _forget_thread_state(self) -> None:
+        self._lock = threading.Lock()
+        self._forkserver_pid = None  # it is the parent's child, not this process's
+
+    def set_forkserver_preload(self, modules_names: list[str]) -> None:
+        """Name modules to import in a server started from now on, besides those that the main module imports.
+
+        ``__main__`` among them has the main module run in the server, once, and not again in each child.
+        """
+        if not all(type(name) is str for name in modules_names):
+            raise TypeError("module_names must be a list of strings")
+        self._preload_modules = modules_names
+
+    def get_inherited_fds(self) -> list[int] | None:
+        """Return the descriptors that came with this process, None if no fork server started it."""
+        return spawn.inherited_fds
+
+    def ensure_running(self) -> int:
+        """See to it that this process has a server to ask; return the socket to ask by."""
+        with self._lock:
+            if _runtime.server_fd < 0:
+                _runtime.server_fd = self._start()
+            return _runtime.server_fd
+
+    def ask(self, request: socket.socket) -> bool:
+        """Hand the server the end of a child's socket pair; False if it is dead."""
+        with self._lock:
+            if _runtime.server_fd < 0:
+                return False
+            common = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=_runtime.server_fd)
+            try:
+                protocol.send(common, b"?", [request.fileno()])
+            except OSError:
+                return False
+            finally:
+                common.detach()
+            return True
+
+    def give_up(self, server: int) -> None:
+        """The server behind this socket is dead: the next request goes to a new one."""
+        with self._lock:
+            if _runtime.server_fd == server:
+                self._drop(os.WNOHANG)
+
+    def _stop(self) -> None:
+        """Give up the server; if this process started it and nobody else uses it, it ends, and is waited for. For tests."""
+        with self._lock:
+            self._drop(0)
+
+    def _drop(self, flag: int) -> None:
+        if _runtime.server_fd >= 0:
+            os.close(_runtime.server_fd)
+            _runtime.server_fd = -1
+        pid, self._forkserver_pid = self._forkserver_pid, None
+        if pid is not None:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, flag)
+
+    def _start(self) -> int:
+        data = spawn.get_preparation_data("ignore")
+        known = {"init_main_from_name", "init_main_from_path", "sys_path", "sys_argv"}
+        plan = {
+            "data": {key: value for key, value in data.items() if key in known},
+            "preload": self._preload_modules,
+            "alias": _alias.active(),
+        }
+        ours, theirs = protocol.socket_pair()
+        file = payload.write([pickle.dumps(plan)])
+        try:
+            program = f"from shoal._forkserver.server import main; main({theirs.fileno()}, {file})"
+            server = subprocess.Popen(
+                spawn.interpreter(program),
+                executable=spawn.get_executable(),
+                pass_fds=(theirs.fileno(), file),
+                restore_signals=False,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(file)
+        server.returncode = 0  # it is waited for in _drop
+        self._forkserver_pid = server.pid
+        return ours.detach()
+
+
+def connect_to_new_process(fds: list[int]) -> tuple[int, int]:
+    """Not offered: what goes between server and client is shoal's own. (A name of the standard module.)"""
+    return _standard.forkserver.connect_to_new_process(fds)  # type: ignore[no-any-return]
+
+
+_forkserver = ForkServer()
+ensure_running = _forkserver.ensure_running
+get_inherited_fds = _forkserver.get_inherited_fds
+set_forkserver_preload = _forkserver.set_forkserver_preload

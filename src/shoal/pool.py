@@ -1,0 +1,262 @@
+"""Pools of worker processes: the standard library's ``multiprocessing.pool``, whose calls never wait for a worker that is dead.
+
+The parts are in ``shoal._pool``; this module is what programs import.
+"""
+
+from __future__ import annotations
+
+import warnings
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
+
+from shoal import _native, _standard
+from shoal._pool import worker as _worker
+from shoal._pool.calls import PoolCalls, mapstar, starmapstar  # noqa: F401 - the standard module has the latter two
+from shoal._pool.collector import Collector
+from shoal._pool.crew import Crew
+from shoal._pool.functions import Functions
+from shoal._pool.iterators import IMapIterator, IMapUnorderedIterator  # noqa: F401 - programs know them by this module
+from shoal._pool.results import ApplyResult, AsyncResult, MapResult, job_counter  # noqa: F401 - the same
+from shoal._pool.task_queue import TaskQueue
+from shoal._pool.transport import TableEnd, TableWorkerEnd
+from shoal._runtime import default_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+
+__all__ = ["Pool"]
+
+INIT = "INIT"
+RUN = "RUN"
+CLOSE = "CLOSE"
+TERMINATE = "TERMINATE"
+
+RemoteTraceback = _standard.pool.RemoteTraceback
+ExceptionWithTraceback = _standard.pool.ExceptionWithTraceback
+MaybeEncodingError = _standard.pool.MaybeEncodingError
+rebuild_exc = _standard.pool.rebuild_exc
+_helper_reraises_exception = _standard.pool._helper_reraises_exception
+
+
+def worker(
+    inqueue: Any,
+    outqueue: Any,
+    initializer: Callable[..., object] | None = None,
+    initargs: tuple[Any, ...] = (),
+    maxtasks: int | None = None,
+    wrap_exception: bool = False,
+) -> None:
+    """Run tasks, in a worker process, until there are no more.
+
+    Args:
+        inqueue: where tasks come from: ``pool._inqueue``.
+        outqueue: where outcomes go: ``pool._outqueue``.
+        initializer: called first.
+        initargs: what it is called with.
+        maxtasks: tasks to run before leaving; None for no limit.
+        wrap_exception: whether the traceback goes along with an exception.
+    """
+    limit: Any = maxtasks
+    if limit is not None and not (isinstance(limit, int) and limit >= 1):
+        raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
+    if not isinstance(inqueue, _native.TaskTable):
+        from shoal._pool.queue_transport import QueueWorkerEnd  # noqa: PLC0415 - rarely needed
+
+        end: Any = QueueWorkerEnd(inqueue, outqueue)
+    else:
+        end = TableWorkerEnd(inqueue)
+    _worker.serve(end, initializer, initargs, maxtasks, wrap_exception=wrap_exception)
+
+
+class Pool(PoolCalls):
+    """A pool of worker processes, to which calls are handed over.
+
+    Args:
+        processes: number of workers; as many as there are CPUs to use if None.
+        initializer: called in each worker when it starts. If it raises, the pool is broken: every call fails with that cause.
+        initargs: what it is called with.
+        maxtasksperchild: tasks that a worker runs before it is replaced by a fresh one; None for no limit.
+        context: the context whose ``Process`` the workers are.
+        initializer_timeout: seconds that the initializer may take; beyond it the pool is broken. None for ever.
+
+    Raises:
+        ValueError: if `processes` or `maxtasksperchild` is not positive.
+        TypeError: if `initializer` cannot be called.
+        OSError: if the workers cannot be started.
+    """
+
+    _wrap_exception = True
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: N802 - programs override it by this name
+        """Make a worker's process; a subclass may make another kind."""
+        return ctx.Process(*args, **kwds)
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+        *,
+        initializer_timeout: float | None = None,
+    ) -> None:
+        self._pool: list[Any] = []
+        self._state = INIT
+        self._ctx = context or default_context.get()
+        self._setup_queues()
+        self._cache: dict[int, Any] = {}
+        self._maxtasksperchild = maxtasksperchild
+        self._initializer = initializer
+        self._initargs = initargs
+        if processes is None:
+            processes = self._ctx.cpu_count()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        limit: Any = maxtasksperchild
+        if limit is not None and (not isinstance(limit, int) or limit <= 0):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        self._functions = Functions()
+        crew = Crew(self._pool, processes, self._starter())
+        try:
+            self._repopulate_pool()
+        except Exception:
+            for process in self._pool:
+                if process.exitcode is None:
+                    process.terminate()
+            for process in self._pool:
+                process.join()
+            raise
+        crew.adopt(replacements=False)
+        forked = getattr(self._ctx, "get_start_method", lambda: None)() == "fork"
+        self._collector = Collector(self._application_end(), crew, self._cache, initializer_timeout, forked=forked)
+        self._taskqueue = TaskQueue(self._collector, self._cache, self._functions.get)
+        self._terminate = _standard.util.Finalize(self, _terminate_pool, args=(self._collector,), exitpriority=15)
+        _standard.util.register_after_fork(self, Pool._forked)
+        self._state = RUN
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn, RUN: str = RUN) -> None:  # noqa: N803 - as in the standard library
+        if self._state == RUN:
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+
+    def __repr__(self) -> str:
+        cls = self.__class__
+        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
+
+    def __reduce__(self) -> str:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def __enter__(self) -> Self:
+        self._check_running()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        self.terminate()
+
+    # --- what subclasses override, and programs rely on ---
+
+    def _setup_queues(self) -> None:
+        self._inqueue: Any = _native.TaskTable()
+        self._outqueue: Any = self._inqueue
+
+    def _application_end(self) -> Any:
+        if isinstance(self._inqueue, _native.TaskTable):
+            return TableEnd(self._inqueue)
+        from shoal._pool.queue_transport import QueueEnd  # noqa: PLC0415 - rarely needed
+
+        return QueueEnd(self._inqueue, self._outqueue, self._quick_put, self._quick_get)
+
+    _quick_put: Any = None
+    _quick_get: Any = None
+
+    def _starter(self) -> Callable[[], Any]:
+        """Make what starts one worker; it must not hold the pool."""
+        ctx, process_of, wrap = self._ctx, self.Process, self._wrap_exception
+        args = (self._inqueue, self._outqueue, self._initializer, self._initargs, self._maxtasksperchild, wrap)
+
+        def start() -> Any:
+            process = process_of(ctx, target=worker, args=args)
+            process.name = process.name.replace("Process", "PoolWorker")
+            process.daemon = True
+            process.start()
+            _standard.util.debug("added worker")
+            return process
+
+        return start
+
+    def _repopulate_pool(self) -> None:
+        """Start workers until there are as many as there are to be."""
+        if self._state != INIT:
+            self._collector.repopulate()
+            return
+        start = self._starter()
+        while len(self._pool) < self._processes:
+            self._pool.append(start())
+
+    @staticmethod
+    def _get_tasks(func: Any, it: Iterable[Any], size: int) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+        iterator = iter(it)
+        while items := tuple(islice(iterator, size)):
+            yield (func, items)
+
+    def _guarded_task_generation(
+        self, result_job: int, func: Any, iterable: Iterable[Any]
+    ) -> Iterator[tuple[Any, ...]]:
+        index = -1
+        try:
+            for index, item in enumerate(iterable):
+                yield (result_job, index, func, (item,), {})
+        except Exception as error:  # noqa: BLE001 - the user's iterable: its error is an outcome
+            yield (result_job, index + 1, _helper_reraises_exception, (error,), {})
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+        if self._collector.broken is not None:
+            self._collector.check()
+
+    def _forked(self) -> None:
+        """In a forked child this pool has no workers, and no thread."""
+        self._state = TERMINATE
+        self._collector.abandon()
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Take no more calls; workers leave when all there are have been answered."""
+        _standard.util.debug("closing pool")
+        if self._state == RUN:
+            self._state = CLOSE
+            self._collector.close()
+
+    def terminate(self) -> None:
+        """End the workers at once. Calls without an answer fail with ``PoolTerminatedError``."""
+        _standard.util.debug("terminating pool")
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self) -> None:
+        """Wait until the workers have left; ``close()`` or ``terminate()`` comes first.
+
+        Raises:
+            ValueError: if the pool is still running.
+        """
+        _standard.util.debug("joining pool")
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        self._collector.join()
+        for process in list(self._pool):
+            process.join()
+
+
+def _terminate_pool(collector: Collector) -> None:
+    collector.terminate()

@@ -1,0 +1,177 @@
+"""Start by fork: the child is a copy of the caller.
+
+The parent holds a pidfd of the child, which is its sentinel: unlike the pipe of the standard library it costs one system call, is not inherited by the child's
+own children, and tells of a death at the moment it happens. Where there are no pidfds (an old kernel, a sandbox) a pipe stands in.
+
+The native core reserves a slot for the child in the course of the fork; the child's exit code is left there too, so that it is known even if somebody
+else (``os.wait()``, an ignored SIGCHLD) has taken the status away.
+
+Relies on ``shoal._runtime`` and the standard ``popen_fork.Popen``, from which it derives. Promises that `wait` returns once the child is dead, however it died.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import threading
+from typing import Any, NoReturn
+
+from shoal import _native, _runtime, _standard, process
+
+__all__ = ["Popen"]
+
+_WATCHER = _runtime.WATCHER
+UNKNOWN = 255  # the exit code when nobody can tell, as in the standard library
+
+
+class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
+    """A started process, as its ``Process`` object sees it."""
+
+    method = "fork"
+    returncode: int | None = None
+    finalizer: None = None  # of the standard class; `close` does its work
+    sentinel: int = -1
+    pid: int
+    _token = 0
+    _descriptors: tuple[int, ...] = ()  # what `close` closes
+
+    def __init__(self, process_obj: Any) -> None:
+        _standard.util._flush_std_streams()  # type: ignore[attr-defined]
+        self._owner = os.getpid()
+        self._reaping = threading.Lock()
+        self._launch(process_obj)
+
+    def _launch(self, process_obj: Any) -> None:
+        _native.arena_ensure()
+        _native.watcher_start(_WATCHER)
+        ready = process.prepare_fork(self._owner)
+        if ready.sentinel < 0:
+            self._launch_with_pipes(process_obj)
+            return
+        if len(threading._active) > 1:  # type: ignore[attr-defined]
+            from shoal._runtime.threads import announce_fork
+
+            with announce_fork():
+                pid = _fork(process_obj)
+        else:
+            pid = _fork(process_obj)
+        if pid == 0:
+            _run_child(process_obj, ready.sentinel)
+        self.pid = pid
+        self._token = token = _native.fork_token()
+        _native.slot_set_pid(token, pid)
+        self.sentinel = sentinel = _runtime.pidfd_of(pid)
+        self._descriptors = (sentinel,)
+
+    def _launch_with_pipes(self, process_obj: Any) -> None:
+        """The way of the standard library, for systems without pidfds."""
+        parent_reads, child_holds = os.pipe()
+        child_reads, parent_holds = os.pipe()
+        self._descriptors = (parent_reads, parent_holds)
+        from shoal._runtime.threads import announce_fork
+
+        try:
+            with announce_fork():
+                self.pid = pid = _fork(process_obj)
+            if pid == 0:
+                os.close(parent_reads)
+                os.close(parent_holds)
+                _run_child(process_obj, child_reads)
+        finally:
+            os.close(child_holds)
+            os.close(child_reads)
+        self._token = token = _native.fork_token()
+        _native.slot_set_pid(token, pid)
+        self.sentinel = parent_reads
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return the exit code, or None while the child lives. A `flag` of 0 waits for it."""
+        # One thread waits in the kernel, with the lock. While it does, the others know: not ended, or about to be known.
+        if self.returncode is None and self._reaping.acquire(blocking=flag != os.WNOHANG):
+            try:
+                if self.returncode is None:
+                    self.returncode = self._take_status(flag)
+            finally:
+                self._reaping.release()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the child.
+
+        Args:
+            timeout: seconds; None waits for as long as it takes.
+
+        Returns:
+            The exit code, or None if the child is still alive after the timeout.
+        """
+        if self.returncode is None and timeout is not None:
+            from shoal._runtime.exits import has_ended
+
+            if not has_ended(self.sentinel, timeout):
+                return None
+        # Its end has come, or is waited for: only then may this block.
+        return self.poll(0)
+
+    def _take_status(self, flag: int) -> int | None:
+        try:
+            pid, status = os.waitpid(self.pid, flag)
+        except ChildProcessError:  # not this process's child, or somebody else has waited for it
+            from shoal._runtime.exits import has_ended
+
+            return self._status_of_stranger() if has_ended(self.sentinel, None if flag == 0 else 0) else None
+        return os.waitstatus_to_exitcode(status) if pid == self.pid else None
+
+    def _status_of_stranger(self) -> int:
+        """The exit code of a process that has ended, and whose status somebody else has taken."""
+        code = _native.slot_exit_code(self._token) if self._token else None
+        if code is None:
+            from shoal._runtime.exits import status_behind
+
+            code = status_behind(self.sentinel)
+        return UNKNOWN if code is None else code
+
+    def interrupt(self) -> None:
+        """Send SIGINT."""
+        self._send_signal(signal.SIGINT)
+
+    def close(self) -> None:
+        """Close the sentinel and whatever else is held for the child."""
+        descriptors, self._descriptors = self._descriptors, ()
+        if os.getpid() == self._owner:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def __del__(self) -> None:
+        # At interpreter exit the names of this module may be gone; the kernel closes then.
+        if self._descriptors and os is not None:
+            self.close()
+
+
+def _fork(process_obj: Any) -> int:
+    _native.fork_flags(process_obj.daemon, process_obj._die_with_parent)
+    return os.fork()
+
+
+def _run_child(process_obj: Any, parent_sentinel: int) -> NoReturn:
+    """Everything that a forked child does."""
+    exitcode = 1
+    try:
+        if process.RUNS_ATEXIT:
+            atexit._clear()  # type: ignore[attr-defined]
+            atexit.register(_standard.util._exit_function)  # type: ignore[attr-defined]
+        exitcode = process_obj._bootstrap(parent_sentinel=parent_sentinel)
+    finally:
+        try:
+            if process.RUNS_ATEXIT:
+                atexit._run_exitfuncs()
+        finally:
+            leave(exitcode)
+
+
+def leave(exitcode: int) -> NoReturn:
+    """End this forked process at once, having left its exit code in its slot."""
+    try:
+        _native.set_exit_code(exitcode & 0xFF)
+    finally:
+        os._exit(exitcode)

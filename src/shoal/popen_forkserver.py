@@ -1,0 +1,146 @@
+"""Start by fork server: the child is a copy of a server that has imported what the program imports.
+
+Everything the child needs is sent before anything is waited for, so a start costs two messages and a fork. The sentinel is a pidfd that the server opened
+while the child was certainly its own, and sent along. See ``shoal.forkserver`` for how the exit code becomes known.
+
+Relies on ``shoal.forkserver``, and on ``popen_spawn_posix`` where the server cannot fork. Promises that `wait` returns once the child is dead, whatever has become of
+the server.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from shoal import _native, _runtime, popen_spawn_posix, spawn
+from shoal._forkserver import protocol
+from shoal._pickling import payload
+from shoal._runtime.exits import has_ended, status_behind
+from shoal.forkserver import _forkserver as forkserver
+from shoal.errors import ForkServerError, ForkServerWarning
+from shoal.popen_fork import UNKNOWN
+from shoal.popen_spawn_posix import Reserved, running_tracker
+
+if TYPE_CHECKING:
+    import socket
+
+__all__ = ["Popen"]
+
+PATIENCE = 2.0  # seconds to wait for the server to report an end that the sentinel has already told
+
+_warned = False
+
+
+class _DupFd:
+    """Stands for a descriptor of the parent, which the child got under another number."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def detach(self) -> int:
+        return spawn.received.get(self.fd, self.fd)
+
+
+class Popen(popen_spawn_posix.Popen):
+    """A process started by the fork server."""
+
+    method = "forkserver"
+    DupFd = _DupFd
+    _line: socket.socket | None = None
+
+    def _launch(self, process_obj: Any) -> None:
+        with Reserved(process_obj) as slot:
+            parts = slot.pickled(process_obj, self)
+            threads = self._ask(slot, parts)
+            if threads:
+                _warn_of(threads)
+                self._start_interpreter(slot, parts)
+
+    def _ask(self, slot: Reserved, parts: list[Any]) -> int:
+        """Have the server start the child; the number of its threads if it cannot."""
+        temporary = [payload.write(parts)]
+        try:
+            parent = _runtime.own_pidfd()
+            if parent < 0:
+                parent, held = os.pipe()
+                temporary.append(parent)
+                self._descriptors = (held,)
+            tracker = running_tracker()
+            for _ in range(2):
+                server = forkserver.ensure_running()
+                fixed = [temporary[0], slot.arena, parent, server, *([] if tracker is None else [tracker])]
+                line, request = protocol.socket_pair()
+                with request:
+                    protocol.send_head(line, slot.token, fixed + self._fds, tracker=tracker is not None)
+                    sent = forkserver.ask(request)
+                answer, descriptors = _answer(line) if sent else (b"", [])
+                if answer:
+                    return self._take(slot, line, answer, descriptors)
+                line.close()
+                forkserver.give_up(server)
+        finally:
+            for fd in temporary:
+                os.close(fd)
+        raise ForkServerError("the fork server ended twice without starting the process; its messages are on standard error")
+
+    def _take(self, slot: Reserved, line: socket.socket, answer: bytes, descriptors: list[int]) -> int:
+        kind, number = protocol.ANSWER.unpack(answer)
+        if kind == protocol.THREADS:
+            line.close()
+            return int(number)
+        self.pid = number
+        self._line = line
+        self._token = slot.given_to(number)
+        self.sentinel = descriptors[0] if descriptors else line.fileno()
+        self._descriptors += tuple(descriptors)
+        return 0
+
+    def _take_status(self, flag: int) -> int | None:
+        if self._line is None:  # a fresh interpreter after all: this process's own child
+            return super()._take_status(flag)
+        if not has_ended(self.sentinel, None if flag == 0 else 0):
+            return None
+        code = _native.slot_exit_code(self._token)
+        if code is None:
+            code = self._reported()
+        if code is None:
+            code = status_behind(self.sentinel)
+        return UNKNOWN if code is None else code
+
+    def _reported(self) -> int | None:
+        """What the server says of the child's end; None if it is dead itself."""
+        assert self._line is not None
+        while has_ended(self._line.fileno(), PATIENCE):
+            answer, _ = _answer(self._line)
+            if not answer:
+                return None
+            kind, number = protocol.ANSWER.unpack(answer)
+            if kind == protocol.ENDED:
+                return int(number)
+        return None
+
+    def close(self) -> None:
+        """Close the sentinel and the line to the server."""
+        if self._line is not None:
+            self._line.close()
+        super().close()
+
+
+def _answer(line: socket.socket) -> tuple[bytes, list[int]]:
+    try:
+        return protocol.receive(line)
+    except ConnectionResetError:  # it died with something unread
+        return b"", []
+
+
+def _warn_of(threads: int) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"the fork server has {threads} threads, started by something it imported, and cannot fork beside them: processes are "
+            "started as fresh interpreters instead. Import that module inside functions, or use get_context('spawn').",
+            ForkServerWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,137 @@
+"""Start by spawn: the child is a fresh interpreter.
+
+It gets four descriptors: what was pickled for it (a file, so that nobody waits for anybody), the arena, the parent's pidfd, and those that the
+pickled objects asked for (``duplicate_for_child``). The references in what was pickled keep their objects alive through the child's reserved slot.
+
+Relies on ``shoal.spawn`` and ``subprocess``. Promises that what cannot be pickled raises in `start`, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Any
+
+from shoal import _alias, _native, _runtime, _standard, popen_fork, spawn
+from shoal._pickling import payload
+
+__all__ = ["Popen"]
+
+
+class _DupFd:
+    """Stands for a descriptor that the child inherits under the same number."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def detach(self) -> int:
+        return self.fd
+
+
+class Popen(popen_fork.Popen):
+    """A process started as a fresh interpreter."""
+
+    method = "spawn"
+    DupFd = _DupFd
+
+    def __init__(self, process_obj: Any) -> None:
+        self._fds: list[int] = []
+        super().__init__(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Let the child inherit a descriptor; return its number there."""
+        self._fds.append(fd)
+        return fd
+
+    def _launch(self, process_obj: Any) -> None:
+        with Reserved(process_obj) as slot:
+            parts = slot.pickled(process_obj, self)
+            self._start_interpreter(slot, parts)
+
+    def _start_interpreter(self, slot: Reserved, parts: list[Any]) -> None:
+        """Run an interpreter that takes the slot, with these descriptors and this payload."""
+        file = payload.write(parts)
+        temporary = [file]
+        try:
+            parent = _runtime.own_pidfd()
+            if parent < 0:
+                parent, held = os.pipe()
+                temporary.append(parent)
+                self._descriptors += (held,)
+            shared = {
+                "tracker_fd": running_tracker(),
+                "pipe_handle": file,
+                "parent_sentinel": parent,
+                "arena": slot.arena,
+                "token": slot.token,
+                "server_fd": _runtime.server_fd,
+                "alias": int(_alias.active()),
+            }
+            inherited = {fd for name, fd in shared.items() if name not in {"token", "alias"} and fd is not None and fd >= 0}
+            ended = None
+            if _runtime.own_pidfd() < 0:
+                ended, writer = os.pipe()
+                temporary.append(writer)
+                inherited.add(writer)
+                self._descriptors += (ended,)
+            self.pid = _run(spawn.get_command_line(**shared), inherited.union(self._fds))
+            self._token = slot.given_to(self.pid)
+            if ended is None:
+                ended = _runtime.pidfd_of(self.pid)
+                self._descriptors += (ended,)
+            self.sentinel = ended
+        finally:
+            for fd in temporary:
+                os.close(fd)
+
+
+class Reserved:
+    """A slot for a child that is about to be made; given back if that fails."""
+
+    def __init__(self, process_obj: Any) -> None:
+        self.arena = _runtime.ensure()
+        _runtime.start_watcher()
+        self.token = _native.slot_reserve(process_obj.daemon, getattr(process_obj, "_die_with_parent", False))
+        self._given = False
+
+    def pickled(self, process_obj: Any, popen: Any) -> list[Any]:
+        """Pickle for the child; descriptors go through `popen`, references are kept for the slot."""
+        taken = 0
+        _native.references_begin()
+        _standard.context.set_spawning_popen(popen)
+        try:
+            parts = spawn.pickled(process_obj)
+            taken = self.token
+        finally:
+            _standard.context.set_spawning_popen(None)
+            _native.references_end(taken)
+        return parts
+
+    def given_to(self, pid: int) -> int:
+        """The child is there: the slot is its own now."""
+        self._given = True
+        if pid:
+            _native.slot_set_pid(self.token, pid)
+        return self.token
+
+    def __enter__(self) -> Reserved:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._given:
+            _native.slot_cancel(self.token)
+
+
+def running_tracker() -> int | None:
+    """The standard library's resource tracker, if this process uses one: a child that shares standard objects shares it too."""
+    fd: int | None = _standard.resource_tracker._resource_tracker._fd
+    return fd
+
+
+def _run(command: list[Any], inherited: set[int]) -> int:
+    """Run a program with only these descriptors, beside the three standard ones; return its process id."""
+    child = subprocess.Popen(
+        command, executable=command[0], pass_fds=sorted(inherited), close_fds=True, restore_signals=False
+    )
+    child.returncode = 0  # whoever waits for it, it is not the subprocess module
+    return child.pid

@@ -1,0 +1,124 @@
+"""Queues: ``Queue``, ``SimpleQueue`` and ``JoinableQueue``.
+
+Relies on channels in shared memory (``shoal._native.Channel``): no feeder thread and no pipe. ``put`` pickles in the caller's thread, so what cannot be pickled
+raises there, and what ``put`` has returned from is in the queue, whatever happens to the process afterwards: joining a process
+never waits for its items to be read. Each item is delivered at most once; items of one producer arrive in order.
+
+The names, signatures and exceptions are those of the standard library's module.
+"""
+
+from __future__ import annotations
+
+import types
+from queue import Empty, Full
+from typing import TYPE_CHECKING, Any
+
+from shoal import _native
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
+
+
+def _rebuild(cls: type[Any], reference: _native.Reference, state: dict[str, Any]) -> Any:
+    """A queue of another process, in this one."""
+    queue = cls._adopt(reference)
+    queue.__dict__.update(state)
+    return queue
+
+
+class _Queue(_native.Channel):
+    """What the three have in common: how they travel, and their generic alias."""
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self._reference(), self.__dict__.copy())
+
+
+class Queue(_Queue):
+    """A queue for many producers and many consumers.
+
+    Args:
+        maxsize: how many items it holds before ``put`` waits; 0 or less: as many as fit into the arena.
+        ctx: the context it was made by; kept for subclasses that expect the argument.
+    """
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
+        super().__init__(maxsize)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # A subclass that defines the standard library's hook for items that cannot be pickled (concurrent.futures, loky) expects the hook to get them, and
+        # `put` to return: an exception there would end its manager thread.
+        super().__init_subclass__(**kwargs)
+        if "_on_queue_feeder_error" in cls.__dict__:
+            cls.put = _reporting(cls.put)  # type: ignore[method-assign]
+
+    @staticmethod
+    def _on_queue_feeder_error(e: Exception, obj: object) -> None:
+        """The standard library's hook for subclasses; shoal itself raises from ``put``."""
+
+    def join_thread(self) -> None:
+        """Returns at once: there is no feeder thread, every item put is in the queue already.
+
+        Raises:
+            AssertionError: if the queue has not been closed.
+        """
+        if not self._closed:
+            msg = f"Queue {self!r} not closed"
+            raise AssertionError(msg)
+
+    def cancel_join_thread(self) -> None:
+        """Nothing to cancel: leaving a process never waits for its items to be read."""
+
+
+def _reporting(put: Callable[..., None]) -> Callable[..., None]:
+    def put_or_report(self: Queue, obj: object, block: bool = True, timeout: float | None = None) -> None:
+        try:
+            put(self, obj, block, timeout)
+        except (Full, ValueError) as error:
+            if isinstance(error, Full) or self._closed:
+                raise
+            self._on_queue_feeder_error(error, obj)
+        except Exception as error:  # noqa: BLE001 - whatever pickling raises
+            self._on_queue_feeder_error(error, obj)
+
+    return put_or_report
+
+
+class JoinableQueue(Queue):
+    """A queue that counts: ``join`` waits until ``task_done`` has been called for each item.
+
+    A consumer that is killed before it called ``task_done`` does not keep ``join`` waiting: what it had taken counts as dealt with.
+    """
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
+        _native.Channel.__init__(self, maxsize, joinable=True)
+
+    def task_done(self) -> None:
+        """One item taken has been dealt with; may be called by another process than the one that took it.
+
+        Raises:
+            ValueError: if called more often than there were items.
+        """
+        self._task_done()
+
+    def join(self) -> None:
+        """Waits until every item put has been dealt with."""
+        self._join()
+
+
+class SimpleQueue(_Queue):
+    """``put``, ``get``, ``empty`` and ``close``, and nothing else. ``ctx`` is kept for compatibility."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        super().__init__()
+
+    def put(self, obj: object) -> None:  # type: ignore[override]
+        """Puts an item; never waits."""
+        super().put(obj)
+
+    def get(self) -> Any:  # type: ignore[override]
+        """Waits for an item and returns it."""
+        return super().get()

@@ -1,0 +1,223 @@
+"""How objects are turned into bytes, and descriptors passed, between processes.
+
+`dumps` is what every message of shoal goes through. It tries the interpreter's own pickler first, with what is registered on the standard library's
+``ForkingPickler`` and in ``copyreg``, and picklers are kept for the next message. Only when that fails does it try again with functions and classes by value
+(`shoal._pickling.by_value`); and when that fails too, the exception bears a note with the path to what could not be pickled. Large buffers
+(``pickle.PickleBuffer``, NumPy arrays) stay outside the bytes.
+
+The other names are those of the standard module. Registrations are shared with it: ``register`` here or there is the same.
+
+Relies on the standard library's ``multiprocessing.reduction``, and on cloudpickle when it is needed.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+from typing import TYPE_CHECKING, Any
+
+from shoal import _native, _standard
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer, Callable, Sequence
+
+__all__ = ["DupFd", "ForkingPickler", "dump", "recv_handle", "recvfds", "register", "send_handle", "sendfds"]
+
+THRESHOLD = 64 * 1024  # bytes from which a buffer travels outside the pickle
+PROTOCOL = 5
+KEEP = 16 * 1024  # bytes of pickle up to which a pickler is kept: its memo has grown with what it has seen
+# What may mean "this cannot be found by its name"; anything else was raised by somebody's own code, and stands.
+NAMELESS = (pickle.PicklingError, AttributeError, TypeError)
+
+_standard_pickler = _standard.reduction.ForkingPickler
+
+HAVE_SEND_HANDLE: bool = _standard.reduction.HAVE_SEND_HANDLE
+ACKNOWLEDGE: bool = getattr(_standard.reduction, "ACKNOWLEDGE", False)
+AbstractReducer = _standard.reduction.AbstractReducer
+send_handle = _standard.reduction.send_handle
+recv_handle = _standard.reduction.recv_handle
+sendfds = _standard.reduction.sendfds
+recvfds = _standard.reduction.recvfds
+
+
+class _Pieces(list):  # type: ignore[type-arg]  # of bytes, and of nothing that shows outside
+    """A file to the pickler: what is written is kept as it is."""
+
+    __slots__ = ()
+    write = list.append
+
+
+class _Kept:
+    """A pickler with its file, used for one message after another."""
+
+    __slots__ = ("buffers", "clear", "dump", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces = _Pieces()
+        self.buffers: list[pickle.PickleBuffer] = []
+        pickler = pickle.Pickler(self.pieces, PROTOCOL, buffer_callback=self.keeps_inside)
+        pickler.dispatch_table = _reducers
+        self.dump = pickler.dump
+        self.clear = pickler.clear_memo
+
+    def keeps_inside(self, buffer: pickle.PickleBuffer) -> bool:
+        """Answer the pickler: a true answer leaves the buffer in the pickle."""
+        if buffer.raw().nbytes < THRESHOLD:
+            return True
+        self.buffers.append(buffer)
+        return False
+
+
+_kept: list[_Kept] = []
+_extra: dict[type, Callable[[Any], Any]] = _standard_pickler._extra_reducers  # type: ignore[attr-defined]
+_known_copyreg: dict[type, Callable[[Any], Any]] = {}
+_known_extra: dict[type, Callable[[Any], Any]] = {}
+_reducers: dict[type, Callable[[Any], Any]] = {}
+_main_by_value = False
+reducer: Any = None  # for children: what a program has put in the place of this module
+
+
+def _follow_registrations() -> None:
+    """Take over what was registered since the last message."""
+    global _known_copyreg, _known_extra, _reducers
+    _known_copyreg, _known_extra = dict(copyreg.dispatch_table), dict(_extra)
+    _reducers = {**_known_copyreg, **_known_extra}
+    _kept.clear()
+
+
+def send_main_by_value(answer: bool = True) -> None:
+    """Say that children of this process cannot have its ``__main__`` (a notebook, ``python -c``): what that defines goes by value from now on."""
+    global _main_by_value
+    _main_by_value = answer
+
+
+def dumps(obj: Any, *, root: str = "object") -> tuple[bytes, Sequence[pickle.PickleBuffer]]:
+    """Pickle an object.
+
+    Args:
+        obj: anything; functions and classes that cannot be imported by name travel by value.
+        root: how the path in the note calls `obj`.
+
+    Returns:
+        The pickle, and the buffers of 64 KiB and more that go beside it, in order.
+
+    Raises:
+        Exception: whatever pickling raises, with a note that names the path to the culprit: ``object[0].handle: cannot pickle …``.
+    """
+    if copyreg.dispatch_table != _known_copyreg or _extra != _known_extra:
+        _follow_registrations()
+    if _main_by_value:
+        return _dumps_by_value(obj, root, None)
+    try:
+        kept = _kept.pop()
+    except IndexError:
+        kept = _Kept()
+    try:
+        kept.dump(obj)
+    except Exception as error:  # noqa: BLE001 - looked at, and raised again
+        return _dumps_by_value(obj, root, error)
+    pieces = kept.pieces
+    data = pieces.pop() if len(pieces) == 1 else b"".join(pieces)
+    buffers: Sequence[pickle.PickleBuffer] = ()
+    if kept.buffers:
+        buffers, kept.buffers = kept.buffers, []
+    if len(data) <= KEEP:
+        pieces.clear()
+        kept.clear()
+        _kept.append(kept)
+    return data, buffers
+
+
+def loads(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+    """Make the object again from what `dumps` returned."""
+    return pickle.loads(data, buffers=buffers)
+
+
+class ForkingPickler(_standard_pickler):
+    """The standard ``ForkingPickler``; its ``dumps`` is that of this module."""
+
+    @classmethod
+    def dumps(cls, obj: Any, protocol: int | None = None) -> memoryview:
+        """Pickle an object, buffers included."""
+        file = io.BytesIO()
+        if cls is ForkingPickler:
+            dump(obj, file, protocol)
+        else:
+            cls(file, protocol).dump(obj)
+        return file.getbuffer()
+
+
+register = ForkingPickler.register
+
+
+def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
+    """Pickle an object to a file, buffers included."""
+    if protocol is None:
+        data, buffers = dumps(obj)
+        if not buffers:
+            file.write(data)
+            return
+    try:
+        ForkingPickler(file, protocol).dump(obj)
+    except NAMELESS as error:
+        if copyreg.dispatch_table != _known_copyreg or _extra != _known_extra:
+            _follow_registrations()
+        file.write(_dumps_by_value(obj, "object", error, protocol, outside=False)[0])
+
+
+def DupFd(fd: int) -> Any:  # noqa: N802 - the standard name
+    """Return something picklable that stands for a descriptor; in the receiver its ``detach()`` returns the descriptor there."""
+    return _standard.reduction.DupFd(fd)
+
+
+# --- the second attempt -------------------------------------------------------------------------------------------------
+
+
+def _dumps_by_value(
+    obj: Any, root: str, first: Exception | None, protocol: int | None = PROTOCOL, *, outside: bool = True
+) -> tuple[bytes, Sequence[pickle.PickleBuffer]]:
+    if first is not None and not isinstance(first, NAMELESS):
+        _explain(first, obj, root)
+        raise first
+    kept = _Kept()
+    try:
+        _pickler_by_value(kept, protocol, outside=outside).dump(obj)
+    except Exception as second:  # noqa: BLE001 - the better one of the two is raised
+        error = first if isinstance(first, TypeError) else second
+        _explain(error, obj, root)
+        raise error from None
+    return b"".join(kept.pieces), kept.buffers
+
+
+def _pickler_by_value(kept: _Kept, protocol: int | None = PROTOCOL, *, outside: bool = True) -> Any:
+    from shoal._pickling.by_value import ByValuePickler
+
+    protocol = pickle.DEFAULT_PROTOCOL if protocol is None else protocol
+    return ByValuePickler(
+        kept.pieces, protocol, kept.keeps_inside if outside else None, _reducers, main_by_value=_main_by_value
+    )
+
+
+def _explain(error: Exception, obj: Any, root: str) -> None:
+    """Note the path to the culprit on the exception."""
+    from shoal._pickling.culprit import path_to_culprit
+
+    def attempt(part: object) -> Exception | None:
+        try:
+            _pickler_by_value(_Kept()).dump(part)
+        except Exception as raised:  # noqa: BLE001 - that is the answer
+            return raised
+        return None
+
+    path, cause = path_to_culprit(obj, attempt, _reducers)
+    if path:
+        # A process object's own attributes are what the program passed: args, not process._args.
+        if isinstance(obj, _standard.process.BaseProcess):
+            root, path[0] = "", path[0].removeprefix("._")
+        error.add_note(f"{root}{''.join(path)}: {cause}")
+
+
+
+
+_native.set_codec(dumps, loads)

@@ -1,0 +1,209 @@
+"""What the parent tells a child that does not inherit its memory, and the child's first steps.
+
+The parent sends what the standard library's ``get_preparation_data`` collects (paths, arguments, logging, how to find the main module), so that whoever replaces
+that function, there or here, is heard. The child attaches to the tree's arena, prepares itself by the standard ``prepare``, which runs the main module
+as ``__mp_main__``, and then unpickles the process object. A ``__main__`` that children cannot have (a notebook, ``python -c``, ``python -m package``) is
+not an obstacle: what it defines travels by value.
+
+Relies on the standard ``multiprocessing.spawn``. Promises that a script without a main guard ends in one error, never in a loop.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import Any, NoReturn
+
+from shoal import _runtime, _standard, reduction
+from shoal._pickling import payload
+from shoal._runtime import default_context
+
+__all__ = [
+    "_main",
+    "freeze_support",
+    "get_command_line",
+    "get_executable",
+    "get_preparation_data",
+    "import_main_path",
+    "set_executable",
+]
+
+_theirs: Any = _standard.spawn
+_home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+WINEXE = False
+WINSERVICE = False
+
+set_executable = _theirs.set_executable
+get_executable = _theirs.get_executable
+is_forking = _theirs.is_forking
+import_main_path = _theirs.import_main_path
+old_main_modules: list[Any] = _theirs.old_main_modules
+
+
+# --- in the parent ------------------------------------------------------------------------------------------------------
+
+
+def get_preparation_data(name: str) -> dict[str, Any]:
+    """Collect what a child needs before it can unpickle its process object.
+
+    Raises:
+        RuntimeError: if this process is itself still being prepared: its main module starts processes without a main guard.
+    """
+    theirs = _standard.context._default_context  # type: ignore[attr-defined]
+    chosen = getattr(theirs, "_actual_context", None)
+    try:
+        data: dict[str, Any] = _theirs.get_preparation_data(name)
+    finally:
+        # Asking settles the standard library's start method, which a program may still want to choose.
+        theirs._actual_context = chosen
+    if chosen is None:
+        data.pop("start_method", None)
+    data["shoal_start_method"] = default_context.start_method()
+    if not main_reaches_children(data):
+        reduction.send_main_by_value()
+    return data
+
+
+def main_reaches_children(data: dict[str, Any]) -> bool:
+    """Tell whether a child prepared with this data has what ``__main__`` defines."""
+    name = data.get("init_main_from_name")
+    if name is not None:
+        return not (name == "__main__" or name.endswith(".__main__"))
+    path = data.get("init_main_from_path")
+    return path is not None and os.path.splitext(os.path.basename(path))[0] != "ipython"
+
+
+def pickled(process_obj: Any) -> list[Any]:
+    """Pickle preparation and process object for a child; what `unpickled` takes."""
+    prepared = sys.modules[__name__].get_preparation_data(process_obj._name)
+    reducer = reduction.reducer
+    if reducer is not None:
+        import io
+
+        files = []
+        for obj in (prepared, process_obj):
+            files.append(io.BytesIO())
+            reducer.dump(obj, files[-1])
+        return [file.getvalue() for file in files]
+    data, _ = reduction.dumps(prepared, root="preparation")
+    process, buffers = reduction.dumps(process_obj, root="process")
+    return [data, process, *(buffer.raw() for buffer in buffers)]
+
+
+def get_command_line(**kwds: Any) -> list[Any]:
+    """Return the command that runs a child; the arguments are for `spawn_main`."""
+    given = [f"{name}={value!r}" for name, value in kwds.items()]
+    if getattr(sys, "frozen", False):
+        return [sys.executable, "--multiprocessing-fork", *given]
+    return [*interpreter(f"from shoal.spawn import spawn_main; spawn_main({', '.join(given)})"), "--multiprocessing-fork"]
+
+
+def interpreter(program: str) -> list[Any]:
+    """Return the command that runs a program, a line of Python, in a fresh interpreter with this one's flags."""
+    # This process may have found shoal where a fresh interpreter does not look.
+    flags: list[str] = _standard.util._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [get_executable(), *flags, "-c", f"import sys; sys.path.append({_home!r}); {program}"]
+
+
+# --- in the child -------------------------------------------------------------------------------------------------------
+
+
+def freeze_support() -> None:
+    """Run the child and exit, if this frozen executable was started as one."""
+    if is_forking(sys.argv):
+        pairs = (argument.split("=", 1) for argument in sys.argv[2:])
+        spawn_main(**{name: None if value == "None" else int(value) for name, value in pairs})
+
+
+def spawn_main(
+    pipe_handle: int,
+    parent_pid: int | None = None,  # noqa: ARG001 - for Windows, in the standard signature
+    tracker_fd: int | None = None,
+    *,
+    parent_sentinel: int = -1,
+    arena: int = -1,
+    token: int = 0,
+    server_fd: int = -1,
+    alias: int = 0,
+) -> NoReturn:
+    """Run the child.
+
+    Args:
+        pipe_handle: the file with what the parent pickled.
+        parent_pid: not used.
+        tracker_fd: the standard library's resource tracker, if one runs.
+        parent_sentinel: readable when the parent has ended.
+        arena: the arena's descriptor.
+        token: of the slot reserved for this process.
+        server_fd: the fork server's socket, if one runs.
+        alias: whether ``multiprocessing`` means shoal.
+    """
+    if alias:
+        from shoal import _alias
+
+        _alias.install()
+    _runtime.attach(arena, token)
+    inherit(tracker_fd, server_fd)
+    exitcode = 1
+
+    def tell() -> None:
+        from shoal import _native
+
+        _native.set_exit_code(exitcode & 0xFF)
+
+    atexit.register(tell)  # the first one registered runs last
+    exitcode = _main(pipe_handle, parent_sentinel)
+    sys.exit(exitcode)
+
+
+inherited_fds: list[int] | None = None  # in a fork server's child: the descriptors that its parent passed
+received: dict[int, int] = {}  # all that it passed, by the number that each has there
+main_module: Any = None  # in a fork server's child: the main module, compiled
+
+
+def inherit(tracker_fd: int | None, server_fd: int) -> None:
+    """Take over what the parent shares with this child."""
+    if tracker_fd is not None and tracker_fd >= 0:
+        _standard.resource_tracker._resource_tracker._fd = tracker_fd
+    if server_fd >= 0:
+        _runtime.server_fd = server_fd
+
+
+def _main(fd: int, parent_sentinel: int) -> int:
+    process_obj = unpickled(payload.read(fd))
+    return int(process_obj._bootstrap(parent_sentinel))
+
+
+def unpickled(parts: list[memoryview]) -> Any:
+    """Prepare this process, and make its process object."""
+    current: Any = _standard.process.current_process()
+    current._inheriting = True
+    try:
+        prepare(reduction.loads(parts[0]))
+        return reduction.loads(parts[1], parts[2:])
+    finally:
+        del current._inheriting
+
+
+def prepare(data: dict[str, Any]) -> None:
+    """Make this process fit to unpickle what the parent sent."""
+    method = data.pop("shoal_start_method", None)
+    if method is not None:
+        default_context.force_start_method(method)
+    ready = main_module if main_module is not None and main_module.stands_for(data) else None
+    rest = {key: value for key, value in data.items() if ready is None or not key.startswith("init_main")}
+    _theirs.prepare(rest)
+    if ready is not None:
+        ready.run()
+    if not main_reaches_children(data):
+        reduction.send_main_by_value()
+
+
+def _fixup_main_from_name(name: str) -> None:
+    _theirs._fixup_main_from_name(name)
+
+
+def _fixup_main_from_path(path: str) -> None:
+    _theirs._fixup_main_from_path(path)

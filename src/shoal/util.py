@@ -1,0 +1,24 @@
+"""The standard library's ``multiprocessing.util``: the same functions, and one registry of finalizers and after-fork hooks for both packages.
+
+Whatever a name means there it means here, at any time, so that ``Finalize``, ``register_after_fork`` and the logger work in a shoal process as
+they do in a standard one, whichever of the two modules a program takes them from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shoal import _standard
+
+if TYPE_CHECKING:
+    from multiprocessing.util import *  # noqa: F403
+
+__all__ = list(_standard.util.__all__)  # type: ignore[attr-defined]  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(_standard.util, name)
+
+
+def __dir__() -> list[str]:
+    return dir(_standard.util)

@@ -1,0 +1,34 @@
+"""The libraries and start methods that the contract tests run on."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
+    from types import ModuleType
+
+PACKAGES = {"shoal": "shoal", "standard": "multiprocessing"}
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One library with one start method."""
+
+    library: str
+    method: str
+
+    def module(self, name: str = "") -> ModuleType:
+        """The library's package, or the module of it that bears this name."""
+        return importlib.import_module(f"{PACKAGES[self.library]}.{name}".rstrip("."))
+
+    def context(self) -> BaseContext:
+        return self.module().get_context(self.method)
+
+    def __str__(self) -> str:
+        return f"{self.library}-{self.method}"
+
+
+INSTANCES = [Instance(library, method) for library in PACKAGES for method in ("fork", "spawn", "forkserver")]

@@ -1,0 +1,120 @@
+"""What the workers of the pool tests run: importable in a child of any start method."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any, NoReturn
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def pid_of_worker(_: object = None) -> int:
+    return os.getpid()
+
+
+def pid_after(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def die_by(signal_name: str) -> None:
+    """Die as the OOM killer or a crash in native code would have it."""
+    number = getattr(signal, signal_name)
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def die_of(how: int | str) -> None:
+    if isinstance(how, str):
+        die_by(how)
+    else:
+        os._exit(how)
+
+
+def double_or_die(item: int | str) -> int:
+    """Double a number; anything else says how to die, as ``SIGKILL`` or ``exit 3``."""
+    if isinstance(item, int):
+        return 2 * item
+    die_of(int(item.removeprefix("exit ")) if item.startswith("exit") else item)
+    raise AssertionError(item)
+
+
+def note(path: str, line: str) -> str:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    return line
+
+
+def note_or_die(path: str, number: int, deadly: int) -> int:
+    if number == deadly:
+        time.sleep(0.05)
+        die_by("SIGKILL")
+    note(path, str(number))
+    return number
+
+
+def leave(code: object) -> NoReturn:
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+def interrupt() -> NoReturn:
+    raise KeyboardInterrupt("by the task")
+
+
+def fail(message: str) -> NoReturn:
+    raise ValueError(message)
+
+
+def return_what_cannot_be_pickled() -> object:
+    return threading.Lock()
+
+
+class Unpicklable(Exception):
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot be pickled")
+
+
+def raise_what_cannot_be_pickled() -> NoReturn:
+    raise Unpicklable("the reason")
+
+
+class NeedsTwo(Exception):
+    """Pickled with one argument, loaded with none: as many libraries' exceptions are."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first)
+        self.second = second
+
+
+def raise_what_cannot_be_loaded() -> NoReturn:
+    raise NeedsTwo("the reason", "more")
+
+
+def refuse(where: str) -> NoReturn:
+    raise RuntimeError(f"not to be loaded in {where}")
+
+
+class LoadsNowhere:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return refuse, ("any process",)
+
+
+class KillsWhoLoadsIt:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return die_by, ("SIGSEGV",)
+
+
+def make_what_cannot_be_loaded() -> LoadsNowhere:
+    return LoadsNowhere()
+
+
+def hang() -> None:
+    time.sleep(600)
