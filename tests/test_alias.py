@@ -460,3 +460,25 @@ print(errors, multiprocessing.Process is shoal.Process, sys.modules["multiproces
         "run",
     )
     assert (found.stdout, found.stderr) == ("[] True True\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_start_method_holds_for_standard_parts_made_without_a_context(tmp_path: Path, method: str) -> None:
+    found = run(
+        tmp_path,
+        """
+        from multiprocessing.managers import BaseManager
+
+        class Mine(BaseManager):
+            pass
+
+        Mine.register("who", callable=who)
+
+        if __name__ == "__main__":
+            multiprocessing.set_start_method(sys.argv[1])
+            with Mine() as manager:
+                print(json.dumps([type(manager._process).__name__, type(manager._process).__module__.partition(".")[0]]))
+        """,
+        method,
+    )
+    assert found == [{"fork": "ForkProcess", "spawn": "SpawnProcess", "forkserver": "ForkServerProcess"}[method], "shoal"]

@@ -88,7 +88,7 @@ PyObject* lock_acquire(PyObject* self, PyObject* const* args, Py_ssize_t count, 
     return nullptr;
   LockBody* b = body(self);
   if (b == nullptr) return nullptr;
-  if (timeout == nullptr && sync::try_acquire(*b)) Py_RETURN_TRUE;
+  if (sync::try_acquire(*b)) Py_RETURN_TRUE;
   return lock_wait(self, *b, block, timeout);
 }
 
@@ -99,7 +99,7 @@ PyObject* rlock_acquire(PyObject* self, PyObject* const* args, Py_ssize_t count,
     return nullptr;
   LockBody* b = body(self);
   if (b == nullptr) return nullptr;
-  if (timeout == nullptr && sync::try_acquire_again(*b)) Py_RETURN_TRUE;
+  if (sync::try_acquire_again(*b)) Py_RETURN_TRUE;
   return rlock_wait(self, *b, block, timeout);
 }
 

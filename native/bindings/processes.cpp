@@ -29,7 +29,7 @@ PyObject* arena_attach(PyObject*, PyObject* args) {
   }
   fcntl(fd, F_SETFD, FD_CLOEXEC);
   if (const arena::Status s = arena::attach(fd); s != arena::Status::kOk) return raise_status(s);
-  process::watch_forks();
+  watch_forks();
   if (!process::claim(token)) return PyErr_Format(PyExc_OSError, "more than %d processes of one tree use shoal", static_cast<int>(arena::kSlots));
   Py_RETURN_NONE;
 }

@@ -20,16 +20,18 @@ bool look_at_signals(sync::Wait& wait) {
   return false;
 }
 
+// Python runs signal handlers on its main thread only; in a forked child that is the thread that forked. Asked for each message, so the answer is kept, and
+// dropped at a fork.
+uint32_t forks = 1;
+thread_local uint32_t asked_at = 0;
+thread_local bool is_main = false;
+
 bool on_main_thread() {
-  static unsigned long main_thread = 0;
-  static pid_t pid = 0;
-  // Python runs signal handlers on its main thread only; in a forked child that is the thread that forked, the process's main thread.
-  if (pid != getpid()) {
-    pid = getpid();
-    main_thread = 0;
+  if (asked_at != forks) {
+    is_main = os::on_main_thread();
+    asked_at = forks;
   }
-  if (main_thread == 0 && os::on_main_thread()) main_thread = PyThread_get_thread_ident();
-  return main_thread == PyThread_get_thread_ident();
+  return is_main;
 }
 
 }  // namespace
@@ -105,6 +107,11 @@ PyObject* raise_from(const char* module, const char* name, const char* text) {
   return nullptr;
 }
 
+void watch_forks() {
+  process::watch_forks();
+  process::on_fork_in_child([] { ++forks; });
+}
+
 bool ensure_attached() {
   if (arena::attached()) {
     if (process::mine() != process::kNoSlot) return true;
@@ -120,7 +127,7 @@ bool ensure_attached() {
     return false;
   }
   recovery::init();
-  process::watch_forks();
+  watch_forks();
   process::claim(0);
   return true;
 }

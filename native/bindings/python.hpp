@@ -32,6 +32,8 @@ PyObject* raise_status(arena::Status status);            // MemoryError with the
 PyObject* raise_from(const char* module, const char* name, const char* text);  // e.g. queue.Empty
 PyObject* imported(const char* module, const char* name);  // a borrowed, cached attribute of a module; nullptr with an exception set
 
+// Once per process, when it has an arena.
+void watch_forks();
 // Makes this process part of an arena if it is not yet.
 bool ensure_attached();
 

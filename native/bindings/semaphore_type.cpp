@@ -75,7 +75,7 @@ PyObject* semaphore_acquire(PyObject* self, PyObject* const* args, Py_ssize_t co
     return nullptr;
   SemaphoreBody* b = body(self);
   if (b == nullptr) return nullptr;
-  if (timeout == nullptr && sync::try_acquire(*b)) Py_RETURN_TRUE;
+  if (sync::try_acquire(*b)) Py_RETURN_TRUE;
   GilWait gil;
   if (!start_wait(gil, block, timeout)) return nullptr;
   const Obtained how = sync::acquire(*b, index_of(self), gil.wait);

@@ -18,6 +18,12 @@ bool set_block(PyObject* value, bool* block) {
   return truth >= 0;
 }
 
+// Looked at even if nobody will wait, as in the standard library.
+bool is_timeout(PyObject* timeout) {
+  if (timeout == nullptr || timeout == Py_None || PyFloat_CheckExact(timeout)) return true;
+  return PyFloat_AsDouble(timeout) != -1.0 || PyErr_Occurred() == nullptr;
+}
+
 }  // namespace
 
 bool read_arguments(const char* function, PyObject* const* args, Py_ssize_t count, PyObject* names, bool* block,
@@ -47,13 +53,12 @@ bool read_arguments(const char* function, PyObject* const* args, Py_ssize_t coun
     else if (!set_block(args[count + i], block))
       return false;
   }
-  return true;
+  return is_timeout(*timeout);
 }
 
 bool start_wait(GilWait& gil, bool block, PyObject* timeout) {
-  // The timeout is looked at in every case, as in the standard library; who does not wait has no use for the rest.
-  if ((block || timeout != nullptr) && !begin_wait(gil, true, timeout)) return false;
-  if (!block) gil.wait.deadline = 0;
+  if (block) return begin_wait(gil, true, timeout);
+  gil.wait.deadline = 0;  // and no hooks: it will not wait
   return true;
 }
 

@@ -56,7 +56,7 @@ int make_object(PyObject* self, object::Kind kind, Fill fill) {
 bool read_arguments(const char* function, PyObject* const* args, Py_ssize_t count, PyObject* names, bool* block,
                     PyObject** timeout);
 
-// Sets up a wait of at most `timeout` seconds (a number, None or nullptr). False with an exception set.
+// Sets up a wait of at most `timeout` seconds (a number, None or nullptr: for ever). False with an exception set.
 bool start_wait(GilWait& gil, bool block, PyObject* timeout);
 
 PyObject* raise_no_node();  // MemoryError: no place for one more waiter

@@ -101,12 +101,14 @@ class ForkServer:
         plan = {
             "data": {key: value for key, value in data.items() if key in known},
             "preload": self._preload_modules,
+            "left_out": [],
+            "careful": False,
             "alias": _alias.active(),
         }
         ours, theirs = protocol.socket_pair()
         file = payload.write([pickle.dumps(plan)])
         try:
-            program = f"from shoal._forkserver.server import main; main({theirs.fileno()}, {file})"
+            program = protocol.server_program(theirs.fileno(), file)
             server = subprocess.Popen(
                 spawn.interpreter(program),
                 executable=spawn.get_executable(),

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -266,8 +267,24 @@ def test_a_child_sees_its_parent_die(mp: BaseContext, instance: Instance):
     process.join(LONG)
 
 
+@pytest.mark.filterwarnings("ignore:forking a process while:DeprecationWarning")
 def test_processes_can_be_started_and_joined_from_threads(mp: BaseContext):
     assert child.start_and_join_from_threads(mp, 2) == [3, 3]
+
+
+@pytest.mark.methods("fork")
+@pytest.mark.shoal_only("the standard library warns from 3.12 on, and does not name the threads")
+def test_a_fork_beside_other_threads_warns_and_names_them(mp: BaseContext):
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait, name="the other thread")
+    thread.start()
+    process = mp.Process(target=child.nothing)
+    with pytest.warns(DeprecationWarning, match="the other thread"):
+        process.start()
+    done.set()
+    thread.join()
+    process.join(LONG)
+    assert process.exitcode == 0
 
 
 def test_at_exit_a_program_joins_its_children_and_ends_the_daemonic_ones(instance: Instance, tmp_path: Path):

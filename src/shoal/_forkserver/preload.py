@@ -11,6 +11,7 @@ import io
 import os
 import runpy
 import sys
+from contextlib import suppress
 from importlib import import_module
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,19 +19,16 @@ from typing import TYPE_CHECKING, Any
 from shoal import _standard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from importlib.machinery import ModuleSpec
 
-__all__ = ["MainModule", "import_all", "imports_of"]
+__all__ = ["MainModule", "import_one", "imports_of"]
 
 
-def import_all(names: Iterable[str]) -> None:
-    """Import modules, as far as they can be: what cannot will fail where the program imports it, with the program's own message."""
-    for name in names:
-        try:
-            import_module(name)
-        except (Exception, SystemExit):  # noqa: BLE001 - foreign code
-            continue
+def import_one(name: str) -> None:
+    """Import a module if it can be: if not, the import will fail where the program makes it, with the program's own message."""
+    with suppress(Exception, SystemExit):
+        import_module(name)
 
 
 def imports_of(source: str | bytes, package: str = "") -> list[str]:

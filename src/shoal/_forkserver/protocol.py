@@ -18,7 +18,7 @@ import socket
 import struct
 from typing import NamedTuple
 
-__all__ = ["ENDED", "STARTED", "THREADS", "Head", "receive", "receive_head", "send", "send_head", "socket_pair"]
+__all__ = ["ENDED", "STARTED", "THREADS", "Head", "receive", "receive_head", "send", "send_head", "server_program", "socket_pair"]
 
 STARTED, THREADS, ENDED = 1, 2, 3
 
@@ -36,6 +36,11 @@ class Head(NamedTuple):
     tracker: bool  # whether the standard library's resource tracker is among the descriptors
     descriptors: list[int]  # payload, arena, parent's sentinel, server, tracker if there is one, and what the pickled objects asked for
     numbers: list[int]  # the same, as the client calls them
+
+
+def server_program(common_fd: int, plan_fd: int) -> str:
+    """The line of Python that is a server, given its end of the common socket and the file that says what to import."""
+    return f"from shoal._forkserver.server import main; main({common_fd}, {plan_fd})"
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:

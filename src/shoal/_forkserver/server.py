@@ -21,9 +21,9 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from shoal import _runtime, _standard, process, spawn
+from shoal import _native, _runtime, _standard, process, spawn
 from shoal._forkserver import protocol
-from shoal._forkserver.preload import MainModule, import_all
+from shoal._forkserver.preload import MainModule, import_one
 from shoal._pickling import payload
 from shoal.popen_fork import leave
 
@@ -44,50 +44,76 @@ def main(common_fd: int, plan_fd: int) -> None:
         plan_fd: the file with what to import.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's business
-    plan = pickle.loads(payload.read(plan_fd)[0])
+    os.set_inheritable(common_fd, False)
+    plan: dict[str, Any] = pickle.loads(payload.read(plan_fd)[0])
     if plan["alias"]:
         from shoal import _alias
 
         _alias.install()
-    main_module = _preload(plan)
+    main_module = _preload(plan, common_fd)
     process.use_null_input()
-    if _threads() > 1:
-        _trial_fork()
     gc.collect()
     gc.freeze()  # children need not look at, and hence copy, what the server has
     _Server(socket.socket(fileno=common_fd), main_module).serve()
 
 
-def _preload(plan: dict[str, Any]) -> MainModule:
+def _preload(plan: dict[str, Any], common_fd: int) -> MainModule:
+    """Import what children will need.
+
+    A module that makes a shared object when it is imported (a lock, say) is left to the children: each of them has its own, as with the standard
+    library. That it was such a module shows afterwards; then the server begins anew, looks after each import, and leaves it out.
+    """
     data = plan["data"]
     sys.path[:] = data.get("sys_path", sys.path)
     sys.argv = data.get("sys_argv", sys.argv)
     main_module = MainModule(data)
-    import_all(["shoal.context", *main_module.imports])
-    if "__main__" in plan["preload"] and main_module.code is not None:
-        current: Any = _standard.process.current_process()
-        current._inheriting = True
-        try:
-            main_module.run()
-        except (Exception, SystemExit):  # noqa: BLE001 - children will meet it themselves
-            sys.modules.pop("__mp_main__", None)
-        finally:
-            del current._inheriting
-    import_all(name for name in plan["preload"] if name != "__main__")
+    for name in ["shoal.context", *main_module.imports, *plan["preload"]]:
+        if name in plan["left_out"]:
+            continue
+        if name == "__main__":
+            _run_main(main_module)
+        else:
+            import_one(name)
+        if plan["careful"] and _makes_shared_objects():
+            _begin_anew({**plan, "left_out": [*plan["left_out"], name]}, common_fd)
+    if _makes_shared_objects():
+        _begin_anew({**plan, "careful": True}, common_fd)
     return main_module
 
 
-def _threads() -> int:
-    return len(os.listdir("/proc/self/task"))
+def _run_main(main_module: MainModule) -> None:
+    current: Any = _standard.process.current_process()
+    current._inheriting = True
+    try:
+        if main_module.code is not None:
+            main_module.run()
+    except (Exception, SystemExit):  # noqa: BLE001 - children will meet it themselves
+        sys.modules.pop("__mp_main__", None)
+    finally:
+        del current._inheriting
 
 
-def _trial_fork() -> None:
-    """Fork for nothing: libraries that end their threads before a fork do it now."""
+def _makes_shared_objects() -> bool:
+    """Tell whether this process has an arena by now. Only a fork shows: this one also makes libraries end their threads, if they do before forks."""
     with warnings.catch_warnings(action="ignore"):
         pid = os.fork()
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
+    return bool(_native.fork_token())
+
+
+def _begin_anew(plan: dict[str, Any], common_fd: int) -> NoReturn:
+    """Become a fresh interpreter under the same process id, with the same socket."""
+    file = payload.write([pickle.dumps(plan)])
+    for fd in (common_fd, file):
+        os.set_inheritable(fd, True)
+    command = [os.fsencode(word) for word in spawn.interpreter(protocol.server_program(common_fd, file))]
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))
 
 
 class _Server:

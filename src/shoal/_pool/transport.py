@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ApplicationEnd", "TableEnd", "TableWorkerEnd", "WorkerEnd"]
 
 FAILURES.add(_native.LoadFailure)
-LOST.add(_native.TaskLost)
+LOST.add(_native.WorkerLost)
 
 
 class ApplicationEnd(Protocol):
@@ -69,7 +69,7 @@ class TableEnd:
         self.close = table.close
 
     def running(self, _process: Any) -> None:
-        """Nothing to add: recovery reports lost tasks by itself, with a ``TaskLost`` in the place of the outcome."""
+        """Nothing to add: recovery reports lost tasks by itself, with a ``WorkerLost`` in the place of the outcome."""
 
 
 class TableWorkerEnd:

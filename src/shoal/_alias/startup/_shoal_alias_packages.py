@@ -135,7 +135,6 @@ class AliasPackageLoader:
             package, _, rest = name.partition(".")
             if rest and (package == "shoal" or (package == STANDARD and self.finder.find_in_shoal(rest) is None)):
                 self._bind(module, rest, name)
-        _share_the_default_context(shoal)
 
     def _bind(self, module: ModuleType, name: str, real: str) -> None:
         """Make a module that is loaded already one of ``multiprocessing``.
@@ -205,6 +204,8 @@ class StandardLoader:
         module.__loader__ = self.loader
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
+        if self.name and hasattr(module, "get_context") and self.finder.find_in_shoal(self.name) is None:
+            module.get_context = _context_of_shoal
         publish(self.finder, self.name)
 
 
@@ -281,15 +282,9 @@ def _standard_names(module: ModuleType, name: str) -> Callable[[str], object]:
     return from_standard
 
 
-def _share_the_default_context(shoal: ModuleType) -> None:
-    """The start method that the program sets holds for standard classes made without a context (managers, shared ctypes) as well."""
-    package = sys.modules.get(STANDARD)
-    ours, theirs = (sys.modules.get(f"{name}.context") for name in ("shoal", STANDARD))
-    if package is not None and hasattr(shoal, "get_context"):
-        package.get_context = shoal.get_context  # type: ignore[attr-defined]
-    for name in ("_default_context", "_concrete_contexts"):
-        if theirs is not None and hasattr(ours, name):
-            setattr(theirs, name, getattr(ours, name))
+def _context_of_shoal(method: str | None = None) -> object:
+    """Return shoal's context: ``get_context`` in those standard modules that shoal lacks, so that the program's start method holds there too."""
+    return sys.modules["shoal"].get_context(method)
 
 
 def _become_standard(module: ModuleType, standard: ModuleSpec) -> None:
