@@ -169,7 +169,7 @@ def test_interpreters_are_included_if_they_take_the_environment(
         "from multiprocessing.pool import Pool as found",
         "from multiprocessing import pool; found = pool.Pool",
         "import importlib; found = importlib.import_module('multiprocessing.pool').Pool",
-        "import multiprocessing as mp, multiprocessing.connection; found = mp.connection.wait",
+        "import multiprocessing as mp, multiprocessing.connection; found = mp.connection.Pipe",
         "from multiprocessing.connection import Connection as found",
         "from multiprocessing import *; found = Process",
         "from multiprocessing.context import Process as found",
@@ -481,4 +481,7 @@ def test_the_start_method_holds_for_standard_parts_made_without_a_context(tmp_pa
         """,
         method,
     )
-    assert found == [{"fork": "ForkProcess", "spawn": "SpawnProcess", "forkserver": "ForkServerProcess"}[method], "shoal"]
+    assert found == [
+        {"fork": "ForkProcess", "spawn": "SpawnProcess", "forkserver": "ForkServerProcess"}[method],
+        "shoal",
+    ]

@@ -24,7 +24,7 @@ struct Header {
   std::atomic<uint32_t> slots_changed;     // futex word: the watcher sleeps on it
   std::atomic<uint32_t> watcher_pid;
   std::atomic<uint64_t> watcher_ticks;     // start time of the watcher, against reuse of its number
-  std::atomic<uint32_t> abnormal_deaths;   // counts recoveries of processes that did not say good-bye
+  std::atomic<uint32_t> recoveries;        // counts processes that have gone and been recovered
   std::atomic<uint32_t> limbo;             // retired objects that could not be freed yet: a hint
   std::atomic<uint64_t> kept;              // bytes that free blobs keep: a hint
   alignas(64) std::atomic<uint32_t> grown[kTableCount];

@@ -140,11 +140,11 @@ PyObject* my_slot(PyObject*, PyObject*) {
   return ensure_attached() ? PyLong_FromUnsignedLong(process::mine()) : nullptr;
 }
 
-PyObject* recover(PyObject*, PyObject* obj) {
-  const unsigned long slot = PyLong_AsUnsignedLong(obj);
-  if (PyErr_Occurred() != nullptr || !ensure_attached()) return nullptr;
-  if (slot >= arena::kSlots) return PyErr_Format(PyExc_ValueError, "no slot %lu", slot);
-  return PyBool_FromLong(recovery::recover(static_cast<uint32_t>(slot)));
+PyObject* slot_recover(PyObject*, PyObject* obj) {
+  process::Token token = 0;
+  if (!token_argument(obj, token)) return nullptr;
+  const uint32_t slot = process::slot_of(token);
+  return PyBool_FromLong(process::names(token, process::slot(slot).word.load()) && recovery::recover(slot));
 }
 
 bool watcher_lives() {
@@ -225,7 +225,7 @@ PyMethodDef functions[] = {
     {"slot_state", slot_state, METH_O, "slot_state(token): 'reserved', 'live' or 'gone'."},
     {"set_exit_code", set_exit_code, METH_VARARGS, "set_exit_code(code, clean=True): this process is about to leave; clean: no other thread is in the middle of anything."},
     {"my_slot", my_slot, METH_NOARGS, "The number of this process's slot."},
-    {"recover", recover, METH_O, "recover(slot): gives back what a dead process held; False if it is not dead."},
+    {"slot_recover", slot_recover, METH_O, "slot_recover(token): gives back what a dead process held; False if there is nothing to do."},
     {"watcher_start", watcher_start, METH_O, "watcher_start(path): unless the tree has one."},
     {"watcher_pid", watcher_pid, METH_NOARGS, "0: none lives."},
     {"references_begin", references_begin, METH_NOARGS, nullptr},

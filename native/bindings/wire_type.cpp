@@ -20,8 +20,9 @@ struct Wire {
   int socket, bell_in, bell_out;
   int epoll;              // fileno(): made when first asked for
   uint32_t closings;      // of the outgoing channel, when the socket was last looked at
-  uint32_t deaths;        // of the tree, likewise
+  uint32_t recoveries;    // of the tree, likewise
   uint32_t sent;          // since then
+  bool gone;              // the other end has hung up: for good
   pid_t owner;            // of the epoll descriptor: a forked child makes its own
 };
 
@@ -98,13 +99,14 @@ bool hung_up(Wire* w) {
 // Asking the kernel for each message would cost more than the message. So it is asked when something has been closed or somebody has died since it was
 // last asked, and now and then.
 bool peer_has_gone(Wire* w) {
+  if (w->gone) return true;
   const uint32_t closings = channel::at(w->outgoing->index)->closings.load(std::memory_order_relaxed);
-  const uint32_t deaths = arena::header().slots_changed.load(std::memory_order_relaxed);
-  if (closings == w->closings && deaths == w->deaths && ++w->sent < kLookAfter) return false;
+  const uint32_t recoveries = arena::header().recoveries.load(std::memory_order_relaxed);
+  if (closings == w->closings && recoveries == w->recoveries && ++w->sent < kLookAfter) return false;
   w->closings = closings;
-  w->deaths = deaths;
+  w->recoveries = recoveries;
   w->sent = 0;
-  return hung_up(w);
+  return w->gone = hung_up(w);
 }
 
 PyObject* put_message(Wire* w, Outgoing& out) {
@@ -122,7 +124,7 @@ PyObject* put_message(Wire* w, Outgoing& out) {
     gil.wait.deadline = os::now() + kRoomSlice;
     r = channel::put(index, out.message, gil.wait, bell);
     if (r != channel::Result::kFull) break;
-    gone = hung_up(w);
+    gone = w->gone = hung_up(w);
   }
   end_wait(gil);
   release(out, !gone && r == channel::Result::kDone);
@@ -287,6 +289,13 @@ PyObject* wire_close(PyObject* self, PyObject*) {
   Py_RETURN_NONE;
 }
 
+// After a message that was too long: as in the standard library nothing more can be read, but a duplex end still sends.
+PyObject* wire_stop_reading(PyObject* self, PyObject*) {
+  drop_epoll(wire(self));
+  Py_CLEAR(wire(self)->incoming);
+  Py_RETURN_NONE;
+}
+
 PyObject* wire_closed(PyObject* self, void*) { return PyBool_FromLong(wire(self)->socket < 0); }
 PyObject* wire_readable(PyObject* self, void*) { return PyBool_FromLong(wire(self)->incoming != nullptr); }
 PyObject* wire_writable(PyObject* self, void*) { return PyBool_FromLong(wire(self)->outgoing != nullptr); }
@@ -307,6 +316,7 @@ PyMethodDef methods[] = {{"send", wire_send, METH_O, "send(obj)"},
                          {"_poll", wire_poll, METH_O, "_poll(seconds or None)"},
                          {"fileno", wire_fileno, METH_NOARGS, "A descriptor for select, poll and asyncio."},
                          {"close", wire_close, METH_NOARGS, nullptr},
+                         {"_stop_reading", wire_stop_reading, METH_NOARGS, "This end receives no more."},
                          {"_parts", wire_parts, METH_NOARGS, "(socket, bell_in, bell_out, incoming, outgoing)"},
                          {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef getset[] = {{"closed", wire_closed, nullptr, nullptr, nullptr},

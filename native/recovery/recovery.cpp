@@ -123,10 +123,8 @@ void recover_held(uint32_t dead) {
   }
   drop_holds_of(dead);
   end_dependents(token);
-  if (!clean) {
-    arena::header().abnormal_deaths.fetch_add(1);
-    wake_everybody();
-  }
+  if (!clean) wake_everybody();
+  arena::header().recoveries.fetch_add(1);
   call_collectors();
   // 3. Nothing names it any more: the slot is free.
   s.flags = 0;

@@ -7,6 +7,9 @@ namespace shoal::sync {
 namespace {
 // Without a node recovery cannot find the sleeper, so it looks by itself now and then.
 constexpr uint64_t kSliceWithoutNode = 200'000'000;
+
+constexpr uint32_t kFullEvery = 16, kFullEveryMost = 256;
+thread_local Patience patience_;
 // A signal between the look at signals and the sleep does not end the sleep: about one Ctrl-C in 3,000 came there. So where signals matter, sleeps are
 // bounded: 20 ms at first, when one is likely to have just come, then doubling up to this.
 constexpr uint64_t kLongestSlice = 1'000'000'000;
@@ -55,5 +58,24 @@ int take_permit() {
 }
 
 void give_permit(int permit) { arena::header().permits[permit].store(0, std::memory_order_release); }
+
+uint64_t patience(uint64_t limit, bool& in_full) {
+  Patience& p = patience_;
+  in_full = p.vain == kMostHalvings && p.until_full <= 1;
+  if (p.vain == kMostHalvings && !in_full) --p.until_full;
+  return in_full ? limit : limit >> p.vain;
+}
+
+void learn(bool in_vain, bool in_full) {
+  Patience& p = patience_;
+  if (!in_vain) {
+    p.vain = in_full || p.vain < 2 ? 0 : p.vain - 2;
+  } else if (in_full) {
+    p.full_every = std::min(p.full_every * 4, kFullEveryMost);
+    p.until_full = p.full_every;
+  } else if (p.vain < kMostHalvings && ++p.vain == kMostHalvings) {
+    p.until_full = p.full_every = kFullEvery;
+  }
+}
 
 }  // namespace shoal::sync

@@ -6,10 +6,9 @@ make is imported when it is first made.
 
 from shoal import _standard, context
 
-__all__ = list(_standard.package.__all__)  # type: ignore[attr-defined]  # noqa: PLE0605
+__all__ = list(_standard.package.__all__)
 
 SUBDEBUG = 5
 SUBWARNING = 25
 
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
-

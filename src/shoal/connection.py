@@ -90,7 +90,7 @@ class Connection(_native.Wire):
         data: bytes = self._recv_raw()
         if maxlength is not None and len(data) > maxlength:
             if self.writable:
-                self._read_no_more()
+                self._stop_reading()
             else:
                 self.close()
             msg = "bad message length"

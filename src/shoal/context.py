@@ -32,7 +32,7 @@ class BaseContext(_standard.context.BaseContext):
 
     def cpu_count(self) -> int:
         """Return the number of processors this process may use: by affinity and cgroup quota, not what the machine has."""
-        from shoal._runtime.cpus import usable_cpus
+        from shoal._runtime.cpus import usable_cpus  # noqa: PLC0415 - rarely needed
 
         return usable_cpus()
 
@@ -110,27 +110,29 @@ class BaseContext(_standard.context.BaseContext):
 
     def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:  # noqa: N802
         """Return a shared array with a lock."""
-        return _made_in("sharedctypes", "Array")(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+        return _made_in("sharedctypes", "Array")(
+            typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context()
+        )
 
     def freeze_support(self) -> None:
         """In a frozen executable that was started as a child: run the child, and exit. Elsewhere do nothing."""
         if getattr(sys, "frozen", False):
-            from shoal import spawn
+            from shoal import spawn  # noqa: PLC0415 - only for this start method
 
             spawn.freeze_support()
 
     def allow_connection_pickling(self) -> None:
-        """Do nothing: connections and sockets can always be sent. (Undocumented; kept for old programs.)"""
+        """Do nothing, for old programs: connections and sockets can always be sent."""
 
     def set_executable(self, executable: Any) -> None:
         """Set the interpreter that runs spawned children and the fork server, instead of ``sys.executable``."""
-        from shoal import spawn
+        from shoal import spawn  # noqa: PLC0415 - only for this start method
 
         spawn.set_executable(executable)
 
     def set_forkserver_preload(self, module_names: list[str]) -> None:
         """Name modules that the fork server imports before its first fork, besides those that the main module imports."""
-        from shoal.forkserver import set_forkserver_preload
+        from shoal.forkserver import set_forkserver_preload  # noqa: PLC0415 - only for this start method
 
         set_forkserver_preload(module_names)
 
@@ -176,6 +178,8 @@ def _made_in(module: str, name: str) -> Any:
 class _BoundProcess(process.BaseProcess):
     """A process whose child knows by which start method it was made."""
 
+    _start_method: str | None = None
+
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         method = self._start_method
         if method is not None:
@@ -185,8 +189,6 @@ class _BoundProcess(process.BaseProcess):
 
 class Process(_BoundProcess):
     """A process, started by the method in force when `start` is called."""
-
-    _start_method: str | None = None
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802
@@ -204,7 +206,7 @@ class ForkProcess(_BoundProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802
-        from shoal.popen_fork import Popen
+        from shoal.popen_fork import Popen  # noqa: PLC0415 - only for this start method
 
         return Popen(process_obj)
 
@@ -216,7 +218,7 @@ class SpawnProcess(_BoundProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802
-        from shoal.popen_spawn_posix import Popen
+        from shoal.popen_spawn_posix import Popen  # noqa: PLC0415 - only for this start method
 
         return Popen(process_obj)
 
@@ -232,7 +234,7 @@ class ForkServerProcess(_BoundProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802
-        from shoal.popen_forkserver import Popen
+        from shoal.popen_forkserver import Popen  # noqa: PLC0415 - only for this start method
 
         return Popen(process_obj)
 
@@ -268,7 +270,7 @@ class DefaultContext(BaseContext):
             return
         self._actual_context = self.get_context(method)
 
-    def get_start_method(self, allow_none: bool = False) -> str | None:
+    def get_start_method(self, allow_none: bool = False) -> Any:
         """Return the start method in force, which is settled by this; None if none was chosen and `allow_none` is set."""
         if self._actual_context is None:
             if allow_none:

@@ -19,7 +19,6 @@ import socket
 import subprocess
 import threading
 from contextlib import suppress
-from typing import Any
 
 from shoal import _alias, _runtime, _standard, spawn
 from shoal._forkserver import protocol
@@ -127,7 +126,7 @@ class ForkServer:
 
 
 def connect_to_new_process(fds: list[int]) -> tuple[int, int]:
-    """Not offered: what goes between server and client is shoal's own. (A name of the standard module.)"""
+    """Not offered: what goes between server and client is shoal's own; the name is the standard module's."""
     return _standard.forkserver.connect_to_new_process(fds)  # type: ignore[no-any-return]
 
 

@@ -50,7 +50,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
             self._launch_with_pipes(process_obj)
             return
         if len(threading._active) > 1:  # type: ignore[attr-defined]
-            from shoal._runtime.threads import announce_fork
+            from shoal._runtime.threads import announce_fork  # noqa: PLC0415 - rarely needed
 
             with announce_fork():
                 pid = _fork(process_obj)
@@ -69,7 +69,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         parent_reads, child_holds = os.pipe()
         child_reads, parent_holds = os.pipe()
         self._descriptors = (parent_reads, parent_holds)
-        from shoal._runtime.threads import announce_fork
+        from shoal._runtime.threads import announce_fork  # noqa: PLC0415 - rarely needed
 
         try:
             with announce_fork():
@@ -106,7 +106,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
             The exit code, or None if the child is still alive after the timeout.
         """
         if self.returncode is None and timeout is not None:
-            from shoal._runtime.exits import has_ended
+            from shoal._runtime.exits import has_ended  # noqa: PLC0415 - rarely needed
 
             if not has_ended(self.sentinel, timeout):
                 return None
@@ -117,16 +117,20 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         try:
             pid, status = os.waitpid(self.pid, flag)
         except ChildProcessError:  # not this process's child, or somebody else has waited for it
-            from shoal._runtime.exits import has_ended
+            from shoal._runtime.exits import has_ended  # noqa: PLC0415 - rarely needed
 
             return self._status_of_stranger() if has_ended(self.sentinel, None if flag == 0 else 0) else None
-        return os.waitstatus_to_exitcode(status) if pid == self.pid else None
+        if pid != self.pid:
+            return None
+        # What the child held is given back before anyone hears of its end.
+        _native.slot_recover(self._token)
+        return os.waitstatus_to_exitcode(status)
 
     def _status_of_stranger(self) -> int:
         """The exit code of a process that has ended, and whose status somebody else has taken."""
         code = _native.slot_exit_code(self._token) if self._token else None
         if code is None:
-            from shoal._runtime.exits import status_behind
+            from shoal._runtime.exits import status_behind  # noqa: PLC0415 - rarely needed
 
             code = status_behind(self.sentinel)
         return UNKNOWN if code is None else code
@@ -155,11 +159,11 @@ def _fork(process_obj: Any) -> int:
 
 def _run_child(process_obj: Any, parent_sentinel: int) -> NoReturn:
     """Everything that a forked child does."""
-    exitcode = 1
+    exitcode = 1  # type: ignore[attr-defined]
     try:
         if process.RUNS_ATEXIT:
-            atexit._clear()  # type: ignore[attr-defined]
-            atexit.register(_standard.util._exit_function)  # type: ignore[attr-defined]
+            atexit._clear()
+            atexit.register(_standard.util._exit_function)
         exitcode = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     finally:
         try:

@@ -17,8 +17,9 @@ from shoal import _native, _runtime, popen_spawn_posix, spawn
 from shoal._forkserver import protocol
 from shoal._pickling import payload
 from shoal._runtime.exits import has_ended, status_behind
-from shoal.forkserver import _forkserver as forkserver
+from shoal._runtime.threads import level_of_caller
 from shoal.errors import ForkServerError, ForkServerWarning
+from shoal.forkserver import _forkserver as forkserver
 from shoal.popen_fork import UNKNOWN
 from shoal.popen_spawn_posix import Reserved, running_tracker
 
@@ -46,7 +47,7 @@ class Popen(popen_spawn_posix.Popen):
     """A process started by the fork server."""
 
     method = "forkserver"
-    DupFd = _DupFd
+    DupFd: Any = _DupFd
     _line: socket.socket | None = None
 
     def _launch(self, process_obj: Any) -> None:
@@ -82,7 +83,9 @@ class Popen(popen_spawn_posix.Popen):
         finally:
             for fd in temporary:
                 os.close(fd)
-        raise ForkServerError("the fork server ended twice without starting the process; its messages are on standard error")
+        raise ForkServerError(
+            "the fork server ended twice without starting the process; its messages are on standard error"
+        )
 
     def _take(self, slot: Reserved, line: socket.socket, answer: bytes, descriptors: list[int]) -> int:
         kind, number = protocol.ANSWER.unpack(answer)
@@ -106,12 +109,12 @@ class Popen(popen_spawn_posix.Popen):
             code = self._reported()
         if code is None:
             code = status_behind(self.sentinel)
+        _native.slot_recover(self._token)  # what it held is given back before anyone hears of its end
         return UNKNOWN if code is None else code
 
     def _reported(self) -> int | None:
         """What the server says of the child's end; None if it is dead itself."""
-        assert self._line is not None
-        while has_ended(self._line.fileno(), PATIENCE):
+        while self._line is not None and has_ended(self._line.fileno(), PATIENCE):
             answer, _ = _answer(self._line)
             if not answer:
                 return None
@@ -142,5 +145,5 @@ def _warn_of(threads: int) -> None:
             f"the fork server has {threads} threads, started by something it imported, and cannot fork beside them: processes are "
             "started as fresh interpreters instead. Import that module inside functions, or use get_context('spawn').",
             ForkServerWarning,
-            stacklevel=2,
+            stacklevel=level_of_caller(),
         )

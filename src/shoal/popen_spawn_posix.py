@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import Any
+from typing import Any, Self
 
 from shoal import _alias, _native, _runtime, _standard, popen_fork, spawn
 from shoal._pickling import payload
@@ -32,7 +32,7 @@ class Popen(popen_fork.Popen):
     """A process started as a fresh interpreter."""
 
     method = "spawn"
-    DupFd = _DupFd
+    DupFd: Any = _DupFd
 
     def __init__(self, process_obj: Any) -> None:
         self._fds: list[int] = []
@@ -67,7 +67,9 @@ class Popen(popen_fork.Popen):
                 "server_fd": _runtime.server_fd,
                 "alias": int(_alias.active()),
             }
-            inherited = {fd for name, fd in shared.items() if name not in {"token", "alias"} and fd is not None and fd >= 0}
+            inherited = {
+                fd for name, fd in shared.items() if name not in {"token", "alias"} and fd is not None and fd >= 0
+            }
             ended = None
             if _runtime.own_pidfd() < 0:
                 ended, writer = os.pipe()
@@ -114,7 +116,7 @@ class Reserved:
             _native.slot_set_pid(self.token, pid)
         return self.token
 
-    def __enter__(self) -> Reserved:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -30,7 +30,7 @@ _util: Any = _standard.util
 current_process = _standard.process.current_process
 active_children = _standard.process.active_children
 parent_process = _standard.process.parent_process
-AuthenticationString = _standard.process.AuthenticationString
+AuthenticationString = _state.AuthenticationString
 
 
 def __getattr__(name: str) -> Any:
@@ -59,7 +59,7 @@ class BaseProcess(_standard.process.BaseProcess):
         target: Callable[..., object] | None = None,
         name: str | None = None,
         args: Iterable[Any] = (),
-        kwargs: Mapping[str, Any] = {},  # noqa: B006 - the standard signature; it is only read
+        kwargs: Mapping[str, Any] = {},
         *,
         daemon: bool | None = None,
         die_with_parent: bool = False,
@@ -96,7 +96,7 @@ class BaseProcess(_standard.process.BaseProcess):
             exitcode = _exitcode_of(leaving)
         except BaseException:  # noqa: BLE001 - the last frame of the process: it tells, and leaves
             exitcode = 1
-            import traceback
+            import traceback  # noqa: PLC0415 - after a failure only
 
             sys.stderr.write(f"Process {process.name}:\n")
             traceback.print_exc()
@@ -202,7 +202,12 @@ def _become(process: Any, parent_sentinel: int | None) -> None:
 
 def _finalize() -> None:
     """Run the finalizers, and end the children of this process."""
-    if _util._logger is None and not _util._finalizer_registry and not _state._children and _util._exit_function is _STANDARD_EXIT:
+    if (
+        _util._logger is None
+        and not _util._finalizer_registry
+        and not _state._children
+        and _util._exit_function is _STANDARD_EXIT
+    ):
         _util._exiting = True
     else:
         _util._exit_function()

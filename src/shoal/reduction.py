@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from shoal import _native, _standard
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Callable, Sequence
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Buffer
 
 __all__ = ["DupFd", "ForkingPickler", "dump", "recv_handle", "recvfds", "register", "send_handle", "sendfds"]
 
@@ -191,7 +193,7 @@ def _dumps_by_value(
 
 
 def _pickler_by_value(kept: _Kept, protocol: int | None = PROTOCOL, *, outside: bool = True) -> Any:
-    from shoal._pickling.by_value import ByValuePickler
+    from shoal._pickling.by_value import ByValuePickler  # noqa: PLC0415 - after a failure only
 
     protocol = pickle.DEFAULT_PROTOCOL if protocol is None else protocol
     return ByValuePickler(
@@ -201,7 +203,7 @@ def _pickler_by_value(kept: _Kept, protocol: int | None = PROTOCOL, *, outside: 
 
 def _explain(error: Exception, obj: Any, root: str) -> None:
     """Note the path to the culprit on the exception."""
-    from shoal._pickling.culprit import path_to_culprit
+    from shoal._pickling.culprit import path_to_culprit  # noqa: PLC0415 - after a failure only
 
     def attempt(part: object) -> Exception | None:
         try:
@@ -216,8 +218,6 @@ def _explain(error: Exception, obj: Any, root: str) -> None:
         if isinstance(obj, _standard.process.BaseProcess):
             root, path[0] = "", path[0].removeprefix("._")
         error.add_note(f"{root}{''.join(path)}: {cause}")
-
-
 
 
 _native.set_codec(dumps, loads)

@@ -11,11 +11,12 @@ Relies on the standard ``multiprocessing.spawn``. Promises that a script without
 from __future__ import annotations
 
 import atexit
-import os
+import io
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
-from shoal import _runtime, _standard, reduction
+from shoal import _alias, _native, _runtime, _standard, reduction
 from shoal._pickling import payload
 from shoal._runtime import default_context
 
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 _theirs: Any = _standard.spawn
-_home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_home = str(Path(__file__).absolute().parent.parent)
 
 WINEXE = False
 WINSERVICE = False
@@ -51,7 +52,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     Raises:
         RuntimeError: if this process is itself still being prepared: its main module starts processes without a main guard.
     """
-    theirs = _standard.context._default_context  # type: ignore[attr-defined]
+    theirs: Any = _standard.context._default_context
     chosen = getattr(theirs, "_actual_context", None)
     try:
         data: dict[str, Any] = _theirs.get_preparation_data(name)
@@ -72,7 +73,7 @@ def main_reaches_children(data: dict[str, Any]) -> bool:
     if name is not None:
         return not (name == "__main__" or name.endswith(".__main__"))
     path = data.get("init_main_from_path")
-    return path is not None and os.path.splitext(os.path.basename(path))[0] != "ipython"
+    return path is not None and Path(path).stem != "ipython"
 
 
 def pickled(process_obj: Any) -> list[Any]:
@@ -80,8 +81,6 @@ def pickled(process_obj: Any) -> list[Any]:
     prepared = sys.modules[__name__].get_preparation_data(process_obj._name)
     reducer = reduction.reducer
     if reducer is not None:
-        import io
-
         files = []
         for obj in (prepared, process_obj):
             files.append(io.BytesIO())
@@ -97,7 +96,10 @@ def get_command_line(**kwds: Any) -> list[Any]:
     given = [f"{name}={value!r}" for name, value in kwds.items()]
     if getattr(sys, "frozen", False):
         return [sys.executable, "--multiprocessing-fork", *given]
-    return [*interpreter(f"from shoal.spawn import spawn_main; spawn_main({', '.join(given)})"), "--multiprocessing-fork"]
+    return [
+        *interpreter(f"from shoal.spawn import spawn_main; spawn_main({', '.join(given)})"),
+        "--multiprocessing-fork",
+    ]
 
 
 def interpreter(program: str) -> list[Any]:
@@ -114,7 +116,8 @@ def freeze_support() -> None:
     """Run the child and exit, if this frozen executable was started as one."""
     if is_forking(sys.argv):
         pairs = (argument.split("=", 1) for argument in sys.argv[2:])
-        spawn_main(**{name: None if value == "None" else int(value) for name, value in pairs})
+        arguments: dict[str, Any] = {name: None if value == "None" else int(value) for name, value in pairs}
+        spawn_main(**arguments)
 
 
 def spawn_main(
@@ -141,16 +144,12 @@ def spawn_main(
         alias: whether ``multiprocessing`` means shoal.
     """
     if alias:
-        from shoal import _alias
-
         _alias.install()
     _runtime.attach(arena, token)
     inherit(tracker_fd, server_fd)
     exitcode = 1
 
     def tell() -> None:
-        from shoal import _native
-
         _native.set_exit_code(exitcode & 0xFF)
 
     atexit.register(tell)  # the first one registered runs last

@@ -13,7 +13,7 @@ from shoal import _standard
 if TYPE_CHECKING:
     from multiprocessing.util import *  # noqa: F403
 
-__all__ = list(_standard.util.__all__)  # type: ignore[attr-defined]  # noqa: PLE0605
+__all__ = list(_standard.util.__all__)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,10 @@ library, each with fork, spawn and forkserver. What differs by design is said by
 
 from __future__ import annotations
 
+import gc
 import sys
+import threading
+from multiprocessing import resource_sharer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from contract_children.instances import INSTANCES, Instance
 from contract_children.partner import Partner
+from contract_children.waiting import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,8 +71,14 @@ def instance(request: pytest.FixtureRequest) -> Instance:
 
 @pytest.fixture
 def mp(instance: Instance) -> Iterator[BaseContext]:
-    """The context under test. A child that a failing test left behind is killed."""
+    """The context under test. A child that a failing test left behind is killed, and the standard library's threads come to their
+    end: shoal would warn of a fork beside them in the next test.
+    """
     yield instance.context()
+    resource_sharer.stop(LONG)
+    if threading.active_count() > 1:
+        gc.collect()  # a queue's thread ends with its queue
+        eventually(lambda: threading.active_count() == 1, seconds=1)
     for child in instance.module().active_children():
         child.kill()
         child.join()

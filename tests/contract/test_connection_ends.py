@@ -333,6 +333,18 @@ def test_a_connection_travels_with_what_is_in_it(mp: BaseContext, partners: Call
     received.close()
 
 
+def test_a_process_can_be_started_after_a_connection_was_sent(mp: BaseContext, partners: Callable[..., Partner]):
+    orders, theirs = mp.Pipe()
+    partner = partners(orders=theirs)
+    receiver, sender = mp.Pipe(duplex=False)
+    orders.send(sender)
+    partner.tell(child.use_what_comes, "through")
+    partner.answer()
+    partner.leave()
+    another = partners(receiver=receiver)  # shoal would warn of a fork beside a thread, were there one
+    assert another.ask("receiver.recv") == ("through",)
+
+
 def test_a_socket_travels_in_a_message(mp: BaseContext, partners: Callable[..., Partner]):
     orders, theirs = mp.Pipe()
     partner = partners(orders=theirs)

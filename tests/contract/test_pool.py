@@ -367,7 +367,7 @@ def test_terminate_ends_the_workers_whatever_they_do(mp: BaseContext, gated: Cal
     before = set(mp.active_children())
     at = gated(2)
     workers = set(mp.active_children()) - before
-    result = at.pool.map_async(tasks.pass_gate, range(50), chunksize=1)
+    at.pool.map_async(tasks.pass_gate, range(50), chunksize=1)
     assert at.started.acquire(timeout=LONG)
     at.pool.terminate()
     at.pool.terminate()
@@ -376,8 +376,19 @@ def test_terminate_ends_the_workers_whatever_they_do(mp: BaseContext, gated: Cal
     for use in uses(at.pool):
         with pytest.raises(ValueError, match="not running"):
             use()
-    assert result.ready() is False
     assert not workers & set(mp.active_children())
+
+
+@pytest.mark.shoal_only("the standard library leaves them without an answer for ever")
+def test_terminate_answers_for_the_tasks_that_it_cut_off(gated: Callable[[int], Gated], instance: Instance):
+    at = gated(1)
+    result = at.pool.map_async(tasks.pass_gate, range(50), chunksize=1)
+    items = at.pool.imap(tasks.pass_gate, range(50))
+    assert at.started.acquire(timeout=LONG)
+    at.pool.terminate()
+    for get in (result.get, items.next):
+        with pytest.raises(instance.module("errors").PoolTerminatedError):
+            get(LONG)
 
 
 def test_leaving_the_with_statement_terminates(mp: BaseContext):

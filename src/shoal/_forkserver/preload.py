@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ast
 import io
-import os
 import runpy
 import sys
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -84,10 +84,10 @@ class MainModule:
         try:
             if self.path is None and self.spec is None and self.name is not None and not self.name.endswith("__main__"):
                 self.spec = runpy._get_module_details(self.name)[1]  # type: ignore[attr-defined]
-            file = self.path if self.path is not None else self.spec and self.spec.origin
+            file = self.path if self.spec is None else self.spec.origin
             if file is None:
                 return
-            status = os.stat(file)
+            status = Path(file).stat()
             if self._state == (status.st_mtime_ns, status.st_size):
                 return
             with io.open_code(file) as stream:
@@ -106,12 +106,19 @@ class MainModule:
 
     def run(self) -> None:
         """Make the main module of this process, as the standard library's ``spawn.prepare`` would."""
-        assert self.code is not None
+        if self.code is None:
+            return
         current = sys.modules["__main__"]
         if self.spec is None:
             if getattr(current, "__file__", None) == self.path:
                 return
-            facts = {"__file__": self.path, "__cached__": None, "__loader__": None, "__package__": "", "__spec__": None}
+            facts: dict[str, Any] = {
+                "__file__": self.path,
+                "__cached__": None,
+                "__loader__": None,
+                "__package__": "",
+                "__spec__": None,
+            }
         else:
             if getattr(getattr(current, "__spec__", None), "name", None) == self.name:
                 return

@@ -18,12 +18,25 @@ import socket
 import struct
 from typing import NamedTuple
 
-__all__ = ["ENDED", "STARTED", "THREADS", "Head", "receive", "receive_head", "send", "send_head", "server_program", "socket_pair"]
+__all__ = [
+    "ENDED",
+    "STARTED",
+    "THREADS",
+    "Head",
+    "receive",
+    "receive_head",
+    "send",
+    "send_head",
+    "server_program",
+    "socket_pair",
+]
 
 STARTED, THREADS, ENDED = 1, 2, 3
 
 ANSWER = struct.Struct("=iq")  # kind, number
-Socket = socket.SocketType  # the interpreter's own class: what a child that has just been forked can do without is Python code
+Socket = (
+    socket.SocketType
+)  # the interpreter's own class: what a child that has just been forked can do without is Python code
 HEAD = struct.Struct("=QII")
 BATCH = 250  # descriptors in one message; the kernel's limit is 253
 LARGEST = HEAD.size + BATCH * 4  # bytes of a message
@@ -34,7 +47,9 @@ class Head(NamedTuple):
 
     token: int  # of the slot reserved for it
     tracker: bool  # whether the standard library's resource tracker is among the descriptors
-    descriptors: list[int]  # payload, arena, parent's sentinel, server, tracker if there is one, and what the pickled objects asked for
+    descriptors: list[
+        int
+    ]  # payload, arena, parent's sentinel, server, tracker if there is one, and what the pickled objects asked for
     numbers: list[int]  # the same, as the client calls them
 
 
@@ -89,6 +104,8 @@ def receive_head(sock: Socket) -> Head:
         descriptors += batch
         numbers.frombytes(data[HEAD.size :])
         if len(descriptors) < len(numbers):
-            raise OSError(f"of {len(numbers)} descriptors {len(descriptors)} arrived: the limit on open files is too low")
+            raise OSError(
+                f"of {len(numbers)} descriptors {len(descriptors)} arrived: the limit on open files is too low"
+            )
         if len(numbers) >= count:
             return Head(token, bool(tracker), descriptors, list(numbers))

@@ -21,7 +21,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from shoal import _native, _runtime, _standard, process, spawn
+from shoal import _alias, _native, _runtime, _standard, process, spawn
 from shoal._forkserver import protocol
 from shoal._forkserver.preload import MainModule, import_one
 from shoal._pickling import payload
@@ -47,8 +47,6 @@ def main(common_fd: int, plan_fd: int) -> None:
     os.set_inheritable(common_fd, False)
     plan: dict[str, Any] = pickle.loads(payload.read(plan_fd)[0])
     if plan["alias"]:
-        from shoal import _alias
-
         _alias.install()
     main_module = _preload(plan, common_fd)
     process.use_null_input()
@@ -109,11 +107,11 @@ def _begin_anew(plan: dict[str, Any], common_fd: int) -> NoReturn:
     for fd in (common_fd, file):
         os.set_inheritable(fd, True)
     command = [os.fsencode(word) for word in spawn.interpreter(protocol.server_program(common_fd, file))]
-    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+    os.execv(command[0], command)
 
 
 def _threads() -> int:
-    return len(os.listdir("/proc/self/task"))
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - before every fork: the shortest way
 
 
 class _Server:
@@ -199,7 +197,7 @@ class _Server:
             for other in (self.common.fileno(), self.bell, self.ringer, *self.sockets.values()):
                 os.close(other)
             if process.RUNS_ATEXIT:
-                atexit._clear()  # type: ignore[attr-defined]
+                atexit._clear()
                 atexit.register(_standard.util._exit_function)  # type: ignore[attr-defined]
             exitcode = _run(fd, self.main_module)
         except Exception:  # noqa: BLE001 - the last frame of the process
@@ -214,7 +212,7 @@ class _Server:
 
 
 def _run(fd: int, main_module: MainModule) -> int:
-    """In the child: take what the client sends, and be that process."""
+    """Take what the client sends, and be that process. Runs in the child."""
     sock = protocol.Socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
     head = protocol.receive_head(sock)
     sock.close()
@@ -231,7 +229,7 @@ def _run(fd: int, main_module: MainModule) -> int:
 
 
 def _reseed() -> None:
-    """Generators that the server has seeded would give the same numbers in every child. (``random`` sees to itself.)"""
+    """Generators that the server has seeded would give the same numbers in every child; ``random`` sees to itself."""
     numpy_random: Any = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()

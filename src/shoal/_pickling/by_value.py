@@ -27,7 +27,11 @@ NOT_CODE = (io.TextIOWrapper, memoryview)
 def goes_by_name(obj: Any, *, main_by_value: bool) -> bool:
     """Tell whether a function or class is found under its own name, where a receiver will look for it."""
     module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or (main_by_value and module in {"__main__", "__mp_main__"}):
+    if (
+        not isinstance(module, str)
+        or not isinstance(name, str)
+        or (main_by_value and module in {"__main__", "__mp_main__"})
+    ):
         return False
     found: Any = sys.modules.get(module)
     for part in name.split("."):

@@ -73,7 +73,7 @@ def _failing(
     return None
 
 
-def _parts(obj: Any, reducers: Mapping[type, Callable[[Any], Any]]) -> Parts:
+def _parts(obj: Any, reducers: Mapping[type, Callable[[Any], Any]]) -> Parts:  # noqa: PLR0911 - a table
     """What pickling `obj` pickles in turn. Nothing if asking fails: then `obj` itself is the culprit."""
     kind = type(obj)
     if kind is dict:

@@ -15,7 +15,9 @@ import tempfile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Sequence
+    from collections.abc import Sequence
+
+    from typing_extensions import Buffer
 
 __all__ = ["read", "write"]
 
@@ -49,7 +51,9 @@ def read(fd: int) -> list[memoryview]:
     """Return the parts, writable, and close the descriptor."""
     try:
         size = os.lseek(fd, 0, os.SEEK_END)
-        view = memoryview(bytearray(os.pread(fd, size, 0)) if size <= SMALL else mmap.mmap(fd, 0, access=mmap.ACCESS_COPY))
+        view = memoryview(
+            bytearray(os.pread(fd, size, 0)) if size <= SMALL else mmap.mmap(fd, 0, access=mmap.ACCESS_COPY)
+        )
     finally:
         os.close(fd)
     (count,) = struct.unpack_from("=Q", view)

@@ -63,10 +63,10 @@ class PoolCalls:
                 args if plain else (args, kwds),
                 raises=True,
             )
+            return result.get()
         except BaseException:
-            self._cache.pop(result._job, None)
+            self._cache.pop(result._job, None)  # interrupted, perhaps: nobody waits for it any more
             raise
-        return result.get()
 
     def apply_async(
         self,
@@ -222,20 +222,18 @@ class PoolCalls:
             self._cache.pop(result._job, None)
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
         try:
-            function = self._functions.get(func)
-            iterator = iter(iterable)
+            result._source = Source(
+                self._collector,
+                result,
+                iterable,
+                length,
+                self._functions.get(func),
+                starred=mapper is starmapstar,
+                chunks=None if chunksize == 1 else chunks,
+            )
         except BaseException:
             self._cache.pop(result._job, None)
             raise
-        result._source = Source(
-            self._collector,
-            result,
-            iterator,
-            length,
-            function,
-            starred=mapper is starmapstar,
-            chunks=None if chunksize == 1 else chunks,
-        )
         return result, result._source
 
     def _map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None, mapper: Any) -> list[Any]:
@@ -296,24 +294,21 @@ class PoolCalls:
         builtin = type(iterable) in BUILTIN_SEQUENCES
         length = len(iterable) if builtin and isinstance(iterable, Sized) else None
         try:
-            iterator = iter(iterable)
-            function = self._functions.get(func)
+            source = Source(
+                collector,
+                result,
+                iterable,
+                length,
+                self._functions.get(func),
+                starred=False,
+                chunks=None if chunksize == 1 else Chunks(length or 0, len(self._pool), chunksize),
+                buffersize=None if buffersize is None else max(buffersize, chunksize),
+                stream=True,
+            )
         except Exception as error:  # noqa: BLE001 - as in the standard library, it is the first outcome
             result._set(0, (False, error))
             result._set_length(1)
             return
-        chunks = None if chunksize == 1 else Chunks(length or 0, len(self._pool), chunksize)
-        source = Source(
-            collector,
-            result,
-            iterator,
-            length,
-            function,
-            starred=False,
-            chunks=chunks,
-            buffersize=None if buffersize is None else max(buffersize, chunksize),
-            stream=True,
-        )
         result._source = source
         collector.answer_for(result, eager=False)
         feed_in_background(collector, source, may_block=not builtin)

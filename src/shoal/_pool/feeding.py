@@ -20,7 +20,7 @@ from shoal._pool.ledger import Batch, Chunk, Parcel
 from shoal._pool.submitting import submit_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from shoal._pool.chunking import Chunks
     from shoal._pool.collector import Collector
@@ -42,7 +42,7 @@ class Source:
     Args:
         collector: of the pool.
         job: the result or iterator.
-        iterator: gives the items.
+        items: gives the items; an exact builtin sequence is cut into slices, anything else is iterated over.
         length: how many there will be; None if that is not known.
         function: what they are given to.
         starred: whether an item is a tuple of arguments.
@@ -54,7 +54,7 @@ class Source:
         self,
         collector: Collector,
         job: Any,
-        iterator: Iterator[Any],
+        items: Iterable[Any],
         length: int | None,
         function: Function,
         *,
@@ -65,7 +65,8 @@ class Source:
     ) -> None:
         self._collector = collector
         self._job = job
-        self._iterator = iterator
+        self._sequence: Any = items if type(items) in BUILTIN_SEQUENCES else None
+        self._iterator: Iterator[Any] = iter(() if self._sequence is not None else items)
         self._length = length
         self._function = function
         self._chunks = chunks
@@ -136,7 +137,7 @@ class Source:
     def abandon(self) -> None:
         """Feed no more, and forget what is on its way: whoever wanted the results has gone."""
         self.exhausted = True
-        self._iterator = iter(())
+        self._drop_input()
         for task in list(self._job.open):
             self._collector.ledger.rows.pop(task, None)
 
@@ -162,16 +163,23 @@ class Source:
 
     def _end(self) -> None:
         self.exhausted = True
-        self._iterator = iter(())
+        self._drop_input()
         if self._stream:
             self._job._set_length(self.position)
         else:
             self._job.closed(0)
 
-    def _pull(self, count: int) -> tuple[Any, ...] | None:
+    def _drop_input(self) -> None:
+        self._iterator = iter(())
+        self._sequence = None if self._sequence is None else ()
+
+    def _pull(self, count: int) -> Sequence[Any] | None:
         """Take items; None at the end, which is noted."""
         try:
-            items = tuple(islice(self._iterator, count))
+            if self._sequence is not None:  # a slice costs little, one of a range nothing
+                items: Sequence[Any] = self._sequence[self.position : self.position + count]
+            else:
+                items = tuple(islice(self._iterator, count))
         except Exception as error:  # noqa: BLE001 - the user's iterator: its error is an outcome, as in the standard library
             if self._stream:
                 index = self.position
@@ -204,7 +212,7 @@ class Source:
         else:
             self._submit_each(start, items)
 
-    def _submit_plain(self, start: int, items: tuple[Any, ...]) -> None:
+    def _submit_plain(self, start: int, items: Sequence[Any]) -> None:
         """Submit items whose pickling cannot fail: all in one native call."""
         collector, job, function = self._collector, self._job, self._function
         count = len(items)
@@ -220,7 +228,7 @@ class Source:
             collector.ledger.withdraw(first + queued, count - queued, job)
             self._submit_each(start + queued, items[queued:])
 
-    def _submit_each(self, start: int, items: tuple[Any, ...]) -> None:
+    def _submit_each(self, start: int, items: Sequence[Any]) -> None:
         collector, job, function = self._collector, self._job, self._function
         ledger = collector.ledger
         mode = self._mode + function.fresh

@@ -84,20 +84,26 @@ class Leadership:
         """
         deadline = None if timeout is None else monotonic() + timeout
         lead = self.lead
+        nested = lead._is_owned()  # called from a finalizer, while this thread settles messages
         try:
             while not job._done:
-                if not (self.wants_lead or self.terminating) and lead.acquire(False):
+                if not (self.wants_lead or self.terminating) and (nested or lead.acquire(False)):
                     if self._drive(job, deadline):
                         break
-                    lead.release()
+                    if not nested:
+                        lead.release()
                 else:
                     self._follow(job, deadline)
                 if deadline is not None and monotonic() >= deadline:
                     break
         finally:
-            if lead._is_owned():
-                lead.release()
-            self.pass_on()
+            try:
+                if not nested and lead._is_owned():
+                    lead.release()
+            finally:  # a second Ctrl-C may have come right there
+                if not nested and lead._is_owned():
+                    lead.release()
+                self.pass_on()
         return bool(job._done)
 
     def receive(self, seconds: float) -> None:
@@ -178,9 +184,9 @@ class Leadership:
 
     def glance(self) -> None:
         """Settle what has arrived, without waiting, if nobody leads."""
-        if self.wants_lead or self.terminating:
-            return
         lead = self.lead
+        if self.wants_lead or self.terminating or lead._is_owned():
+            return
         try:
             if lead.acquire(False):
                 self.receive(0.0)

@@ -19,7 +19,7 @@ from shoal._pool.failures import FAILURES, Bounce, Failure, encoding_error
 from shoal._pool.functions import CALL, EACH, FRESH, ITEMS, ONE, STAR, STARRED, LearnedFunctions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from shoal._pool.transport import WorkerEnd
 
@@ -30,6 +30,8 @@ STARTED = 1  # runs Python code of this module
 READY = 2  # its initializer has returned
 BROKEN = 3  # its initializer raised: (pid, failure)
 LEAVING = 4  # has run as many tasks as it may
+
+FEW = 8  # outcomes that travel without pickle, if they are plain and in a tuple
 
 
 def serve(
@@ -135,7 +137,7 @@ def _run_items(
     task: int,
     mode: int,
     function: Callable[..., Any],
-    items: tuple[Any, ...],
+    items: Sequence[Any],
     step: int,
     *,
     remote: bool,
@@ -151,7 +153,7 @@ def _run_items(
         offset = done
         done += len(outcomes)
         following = next_step(len(outcomes), seconds, step, count - done)
-        report = (offset, following, seconds, tuple(outcomes))
+        report = (offset, following, seconds, tuple(outcomes) if done - offset <= FEW else outcomes)
         if done >= count:
             return report
         try:

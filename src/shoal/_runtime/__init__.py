@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["attach", "descriptor", "ensure", "in_forked_child", "own_pidfd", "pidfd_of", "start_watcher"]
 
-WATCHER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "shoal-watcher")
+WATCHER = f"{__file__.rsplit('/', 2)[0]}/shoal-watcher"
 
 server_fd = -1  # the socket by which to ask the tree's fork server; -1 if none is known
 
@@ -29,7 +29,7 @@ _pidfds_work: bool | None = None
 def ensure() -> int:
     """Attach this process to its tree's arena, which is made if there is none; return the arena's descriptor."""
     global _fd
-    from shoal import _native
+    from shoal import _native  # noqa: PLC0415 - only once something is shared
 
     _fd = _native.arena_ensure()
     return _fd
@@ -43,7 +43,7 @@ def descriptor() -> int:
 def attach(fd: int, token: int) -> None:
     """In a child that was not forked from its parent: map the arena behind `fd` and take the slot reserved under `token`."""
     global _fd
-    from shoal import _native
+    from shoal import _native  # noqa: PLC0415 - only once something is shared
 
     _native.arena_attach(fd, token)
     _fd = fd
@@ -51,7 +51,7 @@ def attach(fd: int, token: int) -> None:
 
 def start_watcher() -> None:
     """See to it that the tree has a watcher. Called with every process that is started, so that a dead watcher is replaced."""
-    from shoal import _native
+    from shoal import _native  # noqa: PLC0415 - only once something is shared
 
     _native.watcher_start(WATCHER)
 

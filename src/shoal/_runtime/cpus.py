@@ -39,7 +39,9 @@ def _told() -> int | None:
     """What the user has told the interpreter, on any version."""
     if getattr(sys.flags, "cpu_count", -1) > 0:
         return os.cpu_count()
-    option = sys._xoptions.get("cpu_count") or ("" if sys.flags.ignore_environment else os.environ.get("PYTHON_CPU_COUNT", ""))
+    option = sys._xoptions.get("cpu_count") or (
+        "" if sys.flags.ignore_environment else os.environ.get("PYTHON_CPU_COUNT", "")
+    )
     return int(option) if isinstance(option, str) and option.isdecimal() and int(option) > 0 else None
 
 
@@ -76,7 +78,9 @@ def _quota_v2(group: Path) -> float | None:
 
 def _quota_v1(group: Path) -> float | None:
     try:
-        quota, period = (int((group / name).read_text(encoding="ascii")) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+        quota, period = (
+            int((group / name).read_text(encoding="ascii")) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        )
         return quota / period if quota > 0 else None
     except (OSError, ValueError, ZeroDivisionError):
         return None

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["force_start_method", "get", "settle"]
 
-_context: Any = _standard.context._default_context  # type: ignore[attr-defined]
-_force: Callable[[str], None] = _standard.context._force_start_method  # type: ignore[attr-defined]
+_context: Any = _standard.context._default_context
+_force: Callable[[str], None] = _standard.context._force_start_method
 
 
 def get() -> Any:

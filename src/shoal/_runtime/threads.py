@@ -11,8 +11,11 @@ import threading
 import warnings
 import weakref
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
-__all__ = ["announce_fork", "harmless"]
+__all__ = ["announce_fork", "harmless", "level_of_caller"]
+
+SHOWN = 5  # names in the warning
 
 # Threads of shoal's own that hold nothing a child could miss.
 _harmless: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
@@ -21,6 +24,13 @@ _harmless: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 def harmless(thread: threading.Thread) -> None:
     """Say that a fork beside this thread needs no warning, because it never holds anything that a child uses."""
     _harmless.add(thread)
+
+
+def _sharer_of_descriptors() -> threading.Thread | None:
+    """Return the standard library's thread that hands descriptors to other processes; it resets itself in a forked child."""
+    module = sys.modules.get("multiprocessing.resource_sharer")
+    sharer: Any = getattr(module, "_resource_sharer", None)
+    return getattr(sharer, "_thread", None)
 
 
 def announce_fork() -> AbstractContextManager[object]:
@@ -32,26 +42,30 @@ def announce_fork() -> AbstractContextManager[object]:
     if threading.active_count() == 1:
         return nullcontext()
     me = threading.current_thread()
-    others = [thread for thread in threading.enumerate() if thread is not me and thread not in _harmless]
+    others = [
+        thread
+        for thread in threading.enumerate()
+        if thread is not me and thread not in _harmless and thread is not _sharer_of_descriptors()
+    ]
     if not others:
         return _without_the_interpreters_warning()
-    shown = ", ".join(repr(thread.name) for thread in others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")  # noqa: PLR2004
+    shown = ", ".join(repr(thread.name) for thread in others[:SHOWN])
+    if len(others) > SHOWN:
+        shown += f" and {len(others) - SHOWN} more"
     warnings.warn(
         f"forking a process while {len(others)} other thread{'s are' if len(others) > 1 else ' is'} alive ({shown}): whatever they hold "
         "stays held in the child, which may then deadlock. Start processes before threads, or use get_context('forkserver') or 'spawn'.",
         DeprecationWarning,
-        stacklevel=_level_of_caller(),
+        stacklevel=level_of_caller(),
     )
     return _without_the_interpreters_warning()
 
 
 def _without_the_interpreters_warning() -> AbstractContextManager[object]:
-    if sys.version_info < (3, 12):
-        return nullcontext()
     return warnings.catch_warnings(action="ignore", category=DeprecationWarning)
 
 
-def _level_of_caller() -> int:
+def level_of_caller() -> int:
     """Count the frames, seen from the caller of this function, to the first one that is neither shoal's nor the standard package's."""
     level, frame = 0, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OWN:

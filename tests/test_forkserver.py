@@ -1,0 +1,285 @@
+"""The fork server: what it knows beforehand, what becomes of its children when it dies, and when it refuses to fork."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import shoal
+from shoal import forkserver
+from shoal._forkserver.preload import imports_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def own_server() -> Iterator[None]:
+    forkserver._forkserver._stop()
+    yield
+    forkserver._forkserver._stop()
+
+
+CONTEXT = shoal.get_context("forkserver")
+
+
+def leave_when_told(event: Any, code: int) -> None:
+    event.wait(60)
+    sys.exit(code)
+
+
+def report(queue: Any) -> None:
+    queue.put((os.getppid(), signal.getsignal(signal.SIGINT) is signal.default_int_handler))
+
+
+def count_descriptors(queue: Any, descriptors: list[Any]) -> None:
+    numbers = [descriptor.detach() for descriptor in descriptors]
+    queue.put([os.read(number, 8) for number in numbers])
+
+
+def run(process: Any) -> int | None:
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def run_program(path: Path, source: str, **modules: str) -> subprocess.CompletedProcess[str]:
+    path.joinpath("program.py").write_text(textwrap.dedent(source), encoding="utf-8")
+    for name, text in modules.items():
+        path.joinpath(f"{name}.py").write_text(textwrap.dedent(text), encoding="utf-8")
+    command = [sys.executable, "program.py"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, cwd=path)
+
+
+def test_one_server_serves_all():
+    queue = CONTEXT.SimpleQueue()
+    for _ in range(3):
+        assert run(CONTEXT.Process(target=report, args=(queue,))) == 0
+    answers = {queue.get() for _ in range(3)}
+    assert answers == {(forkserver._forkserver._forkserver_pid, True)}
+
+
+def test_children_of_a_killed_server_live_on_and_their_exit_codes_are_known():
+    event = CONTEXT.Event()
+    clean = CONTEXT.Process(target=leave_when_told, args=(event, 7))
+    killed = CONTEXT.Process(target=leave_when_told, args=(CONTEXT.Event(), 0))
+    clean.start()
+    killed.start()
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    assert clean.is_alive()
+    event.set()
+    clean.join()
+    assert clean.exitcode == 7
+    killed.kill()
+    killed.join()
+    assert killed.exitcode in {-signal.SIGKILL, 255}  # 255 where the kernel keeps no status behind a pidfd
+
+
+def test_a_killed_server_is_replaced():
+    assert run(CONTEXT.Process(target=print, args=("",))) == 0
+    first = forkserver._forkserver._forkserver_pid
+    pidfd = os.pidfd_open(first)
+    os.kill(first, signal.SIGKILL)
+    wait([pidfd], 60)
+    os.close(pidfd)
+    assert run(CONTEXT.Process(target=print, args=("",))) == 0
+    assert forkserver._forkserver._forkserver_pid != first
+
+
+def test_a_server_killed_while_it_is_asked_is_replaced_too():
+    forkserver.ensure_running()
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGSTOP)
+    process = CONTEXT.Process(target=print, args=("",))
+    killer = threading.Timer(0.2, os.kill, (forkserver._forkserver._forkserver_pid, signal.SIGKILL))
+    killer.start()
+    process.start()
+    process.join()
+    killer.join()
+    assert process.exitcode == 0
+
+
+def test_the_exit_code_of_a_killed_child_is_its_signal():
+    process = CONTEXT.Process(target=leave_when_told, args=(CONTEXT.Event(), 0))
+    process.start()
+    process.terminate()
+    process.join()
+    assert process.exitcode == -signal.SIGTERM
+
+
+def test_a_child_may_be_given_any_number_of_descriptors():
+    pipes = [os.pipe() for _ in range(300)]
+    for number, (_, writer) in enumerate(pipes):
+        os.write(writer, b"%d" % number)
+        os.close(writer)
+    queue = CONTEXT.SimpleQueue()
+    process = CONTEXT.Process(target=count_descriptors, args=(queue, [Passed(reader) for reader, _ in pipes]))
+    process.start()
+    assert queue.get() == [b"%d" % number for number in range(300)]
+    process.join()
+    for reader, _ in pipes:
+        os.close(reader)
+
+
+class Passed:
+    """A descriptor that travels when a process is started."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> Any:
+        return _identity, (shoal.reducer.DupFd(self.fd),)
+
+
+def _identity(obj: Any) -> Any:
+    return obj
+
+
+def test_the_server_holds_none_of_the_programs_descriptors():
+    reader, writer = os.pipe()
+    assert run(CONTEXT.Process(target=print, args=("",))) == 0
+    os.close(writer)
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+def test_the_server_imports_what_the_main_module_imports_and_children_run_the_main_module(tmp_path: Path):
+    program = """
+        import os
+        import heavy
+        import shoal
+
+        HERE = os.getpid()
+
+        def child():
+            print(HERE == os.getpid(), heavy.IMPORTED_BY == os.getpid())
+
+        if __name__ == "__main__":
+            for _ in range(2):
+                process = shoal.get_context("forkserver").Process(target=child)
+                process.start()
+                process.join()
+    """
+    done = run_program(tmp_path, program, heavy="import os; IMPORTED_BY = os.getpid(); print('imported')")
+    assert done.stderr == ""
+    assert sorted(done.stdout.split("\n")) == ["", "True False", "True False", "imported", "imported"]
+
+
+def test_main_is_run_once_in_the_server_if_the_program_asks_for_that(tmp_path: Path):
+    program = """
+        import os
+        import shoal
+
+        HERE = os.getpid()
+
+        def child():
+            print(HERE == os.getppid())
+
+        if __name__ == "__main__":
+            shoal.set_forkserver_preload(["__main__"])
+            process = shoal.get_context("forkserver").Process(target=child)
+            process.start()
+            process.join()
+    """
+    done = run_program(tmp_path, program)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_a_module_that_makes_a_lock_is_left_to_the_children(tmp_path: Path):
+    program = """
+        import locking
+        import plain
+        import shoal
+
+        def child():
+            with locking.lock:
+                print(plain.PARENT, locking.PARENT)
+
+        if __name__ == "__main__":
+            process = shoal.get_context("forkserver").Process(target=child)
+            process.start()
+            process.join()
+            print(process.exitcode)
+    """
+    module = "import __main__; PARENT = __main__.__name__ != '__mp_main__'\n"
+    done = run_program(tmp_path, program, locking=module + "import shoal; lock = shoal.Lock()", plain=module)
+    assert done.stderr == ""
+    assert done.stdout.split() == ["True", "True", "0"]
+
+
+def test_beside_a_thread_the_server_does_not_fork_and_says_so_once(tmp_path: Path):
+    program = """
+        import shoal
+        import threaded
+
+        def child():
+            print("here")
+
+        if __name__ == "__main__":
+            for _ in range(2):
+                process = shoal.get_context("forkserver").Process(target=child)
+                process.start()
+                process.join()
+    """
+    module = """
+        import threading
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    """
+    done = run_program(tmp_path, program, threaded=module)
+    assert done.stdout == "here\nhere\n"
+    assert done.stderr.count("ForkServerWarning") == 1
+
+
+def test_a_server_ends_with_its_last_client(tmp_path: Path):
+    program = """
+        import shoal
+        from shoal import forkserver
+
+        if __name__ == "__main__":
+            process = shoal.get_context("forkserver").Process(target=print)
+            process.start()
+            process.join()
+            print(forkserver._forkserver._forkserver_pid)
+    """
+    done = run_program(tmp_path, program)
+    pid = int(done.stdout)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    assert wait([pidfd], 60) == [pidfd]
+    os.close(pidfd)
+
+
+def test_imports_are_found_where_they_are_run():
+    source = """
+import a.b, c
+from d import e
+from . import f
+from .g import h
+try:
+    import i
+except ImportError:
+    i = None
+if TYPE_CHECKING:
+    import j
+else:
+    import k
+if __name__ == "__main__":
+    import l
+def function():
+    import m
+"""
+    assert imports_of(textwrap.dedent(source), "package.sub") == [
+        "a.b", "c", "d", "package.sub", "package.sub.g", "i", "k",
+    ]  # fmt: skip
+    assert imports_of("from . import f") == []
+    assert imports_of("this is no Python") == []

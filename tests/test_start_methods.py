@@ -1,0 +1,317 @@
+"""How processes are started, as far as it is shoal's own: what `Process` adds, what its messages say, and which programs it runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import shoal
+from shoal import errors, forkserver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+METHODS = ("fork", "spawn", "forkserver")
+
+
+@pytest.fixture(autouse=True)
+def own_server() -> Iterator[None]:
+    """A fork server with this test's standard streams, which ends with it."""
+    forkserver._forkserver._stop()
+    yield
+    forkserver._forkserver._stop()
+
+
+class Holder:
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+
+
+def exit_with(code: int) -> None:
+    sys.exit(code)
+
+
+def who_am_i(queue: Any) -> None:
+    mine, theirs = shoal.current_process(), multiprocessing.current_process()
+    queue.put((mine is theirs, mine.name, shoal.parent_process().pid, shoal.parent_process().is_alive()))
+
+
+def wait_for(event: Any) -> None:
+    event.wait(60)
+
+
+def run_program(path: Path, source: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path.write_text(textwrap.dedent(source), encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=50, check=False, cwd=path.parent
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_standard_library_knows_a_shoal_child(method: str):
+    context = shoal.get_context(method)
+    queue = context.SimpleQueue()
+    process = context.Process(target=who_am_i, args=(queue,), name="me")
+    process.start()
+    assert queue.get() == (True, "me", os.getpid(), True)
+    process.join()
+    assert isinstance(process, multiprocessing.process.BaseProcess)
+    assert isinstance(context, multiprocessing.context.BaseContext)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_sentinel_is_readable_once_the_child_is_killed(method: str):
+    context = shoal.get_context(method)
+    process = context.Process(target=wait_for, args=(context.Event(),))
+    process.start()
+    assert not multiprocessing.connection.wait([process.sentinel], 0)
+    os.kill(process.pid, signal.SIGKILL)
+    assert multiprocessing.connection.wait([process.sentinel], 60) == [process.sentinel]
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_interrupt_raises_keyboard_interrupt_in_the_child(method: str, capfd: pytest.CaptureFixture[str]):
+    context = shoal.get_context(method)
+    ready, never = context.Event(), context.Event()
+    process = context.Process(target=announce_and_wait, args=(ready, never))
+    process.start()
+    ready.wait(60)
+    process.interrupt()
+    process.join()
+    assert process.exitcode == 1
+    assert "KeyboardInterrupt" in capfd.readouterr().err
+
+
+def announce_and_wait(ready: Any, never: Any) -> None:
+    ready.set()
+    never.wait(60)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_cannot_be_pickled_raises_in_start_with_the_path_and_leaves_nothing(method: str):
+    process = shoal.get_context(method).Process(target=exit_with, args=(Holder(threading.Lock()),), kwargs={"x": 1})
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock'") as caught:
+        process.start()
+    assert caught.value.__notes__[0].startswith("args[0].handle: cannot pickle")
+    assert process.pid is None
+    assert shoal.active_children() == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_lambda_is_a_target(method: str):
+    process = shoal.get_context(method).Process(target=lambda: sys.exit(5))
+    process.start()
+    process.join()
+    assert process.exitcode == 5
+
+
+def test_a_child_taken_by_os_wait_is_known_all_the_same():
+    process = shoal.get_context("fork").Process(target=exit_with, args=(9,))
+    process.start()
+    assert os.waitpid(process.pid, 0)[0] == process.pid
+    process.join()
+    assert process.exitcode == 9
+
+
+def test_several_threads_may_join_one_process():
+    context = shoal.get_context("spawn")
+    process = context.Process(target=exit_with, args=(3,))
+    process.start()
+    codes: list[int | None] = []
+
+    def join() -> None:
+        process.join()
+        codes.append(process.exitcode)
+
+    threads = [threading.Thread(target=join) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == [3] * 4
+
+
+def test_a_process_that_its_killed_parent_was_to_take_along_ends():
+    context = shoal.get_context("fork")
+    pids = context.SimpleQueue()
+    parent = context.Process(target=start_a_dependent, args=(pids,))
+    parent.start()
+    child = os.pidfd_open(pids.get())
+    parent.kill()
+    parent.join()
+    assert multiprocessing.connection.wait([child], 30) == [child]
+    os.close(child)
+
+
+def start_a_dependent(pids: Any) -> None:
+    context = shoal.get_context("fork")
+    child = context.Process(target=wait_for, args=(context.Event(),), die_with_parent=True)
+    child.start()
+    pids.put(child.pid)
+    child.join()
+
+
+# --- fork beside threads ------------------------------------------------------------------------------------------------
+
+
+def test_a_fork_beside_a_thread_warns_once_and_names_it():
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait, name="collector of stamps")
+    thread.start()
+    process = shoal.get_context("fork").Process(target=exit_with, args=(0,))
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            process.start()
+    finally:
+        stop.set()
+        thread.join()
+    process.join()
+    assert [warning.category for warning in caught] == [DeprecationWarning]
+    assert "'collector of stamps'" in str(caught[0].message)
+    assert caught[0].filename == __file__
+
+
+def test_a_warning_made_an_error_leaves_no_child():
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    process = shoal.get_context("fork").Process(target=exit_with, args=(0,))
+    try:
+        with pytest.raises(DeprecationWarning):
+            process.start()
+    finally:
+        stop.set()
+        thread.join()
+    assert shoal.active_children() == []
+
+
+# --- programs -----------------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+    import sys
+    import shoal
+
+    print(__name__)
+
+    class Worker(shoal.get_context("{method}").Process):
+        def run(self):
+            print("child", __name__ == "__mp_main__", sys.argv[1:])
+
+    if __name__ == "__main__":
+        worker = Worker()
+        worker.start()
+        worker.join()
+        sys.exit(worker.exitcode)
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("way", ["script", "module"])
+def test_children_run_the_main_module_under_its_other_name(tmp_path: Path, method: str, way: str):
+    arguments = ["program.py", "x"] if way == "script" else ["-m", "program", "x"]
+    done = run_program(tmp_path / "program.py", PROGRAM.format(method=method), *arguments)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert sorted(done.stdout.splitlines()) == ["__main__", "__mp_main__", "child True ['x']"]
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_package_run_with_m_sends_what_its_main_defines_by_value(tmp_path: Path, method: str):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    source = """
+        import shoal
+        def hello(): print("hello from", shoal.current_process().name)
+        process = shoal.get_context("METHOD").Process(target=hello, name="the child")
+        process.start()
+        process.join()
+    """
+    (package / "__main__.py").write_text(textwrap.dedent(source).replace("METHOD", method), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "package"], capture_output=True, text=True, timeout=50, check=False, cwd=tmp_path
+    )
+    assert (done.stdout, done.stderr) == ("hello from the child\n", "")
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_script_without_a_main_guard_ends(tmp_path: Path, method: str):
+    source = f"""
+        import shoal, sys
+        process = shoal.get_context("{method}").Process(target=print)
+        process.start()
+        process.join()
+        sys.exit(process.exitcode)
+    """
+    done = run_program(tmp_path / "program.py", source, "program.py")
+    assert done.returncode == 1
+    assert done.stderr.count("An attempt has been made to start a new process") == 1
+
+
+def test_children_that_are_no_daemons_are_joined_at_exit_and_daemons_terminated(tmp_path: Path):
+    source = """
+        import shoal, time
+        def slow(): time.sleep(0.3); print("done")
+        def for_ever(): time.sleep(600)
+        if __name__ == "__main__":
+            context = shoal.get_context("fork")
+            context.Process(target=for_ever, daemon=True).start()
+            context.Process(target=slow).start()
+            print("leaving", flush=True)
+    """
+    begin = time.monotonic()
+    done = run_program(tmp_path / "program.py", source, "program.py")
+    assert (done.stdout, done.stderr) == ("leaving\ndone\n", "")
+    assert time.monotonic() - begin < 300
+
+
+def test_a_replaced_bootstrap_runs_in_the_child(monkeypatch: pytest.MonkeyPatch):
+    original: Callable[..., int] = multiprocessing.process.BaseProcess._bootstrap
+
+    def bootstrap(self: Any, *arguments: Any, **keywords: Any) -> int:
+        return original(self, *arguments, **keywords) + 70
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "_bootstrap", bootstrap)
+    process = shoal.get_context("fork").Process(target=exit_with, args=(1,))
+    process.start()
+    process.join()
+    assert process.exitcode == 71
+
+
+# --- errors -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.WorkerLostError("work(5)", 1234, -signal.SIGKILL),
+        errors.NotSupportedError("this", "because", "do that"),
+        errors.StaleReferenceError("gone"),
+        errors.BrokenPoolError("broken"),
+        errors.AbandonedLockWarning("abandoned"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_survive_pickling(error: Exception):
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_a_lost_worker_is_told_with_its_signal():
+    error = errors.WorkerLostError("work(5)", 1234, -signal.SIGSEGV)
+    assert error.signal == "SIGSEGV"
+    assert "work(5)" in str(error)
+    assert "killed by SIGSEGV" in str(error)
