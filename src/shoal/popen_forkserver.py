@@ -133,8 +133,9 @@ class Popen(popen_spawn_posix.Popen):
 def _answer(line: socket.socket) -> tuple[bytes, list[int]]:
     try:
         return protocol.receive(line)
-    except ConnectionResetError:  # it died with something unread
-        return b"", []
+    except ConnectionResetError:
+        # The other side is closed, and left something unread. The kernel says so first, once; what was sent before that comes after it.
+        return protocol.receive(line)
 
 
 def _warn_of(threads: int) -> None:

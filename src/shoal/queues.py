@@ -117,8 +117,20 @@ class SimpleQueue(_Queue):
 
     def put(self, obj: object) -> None:  # type: ignore[override]
         """Puts an item; never waits."""
+        self._check_open()
         super().put(obj)
 
     def get(self) -> Any:  # type: ignore[override]
         """Waits for an item and returns it."""
+        self._check_open()
         return super().get()
+
+    def empty(self) -> bool:
+        """Whether there is no item now."""
+        self._check_open()
+        return super().empty()
+
+    def _check_open(self) -> None:
+        if self._closed:  # what the standard library's raises, whose pipe is closed then
+            msg = "handle is closed"
+            raise OSError(msg)

@@ -145,5 +145,5 @@ class Window:
             return
         each = seconds / tasks
         # Upwards at once (large tasks must be few), downwards slowly (a scheduling hiccup must not throttle for long).
-        self._cost = max(each, self._cost * 0.5)
+        self._cost = max(each, self._cost * 0.5 ** min(tasks, 16))
         self.limit = max(self._least, _fitting(self.FILL_SECONDS, self._cost, self.TASKS))

@@ -12,10 +12,11 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from shoal._pool.chunking import Window
-from shoal._pool.leadership import SLICE_SECONDS, Leadership
+from shoal._pool.leadership import FEW, LINGER_SECONDS, MANY, SLICE_SECONDS, Leadership
 from shoal._pool.ledger import Ledger
 from shoal._pool.submitting import Calls
 from shoal._pool.undertaker import Undertaker
@@ -268,9 +269,12 @@ class Collector(Leadership):
         while (self.background or self.cache) and not (self.stand_aside or self.terminating or self._urgent()):
             inbox.extend(self.end.collect(SLICE_SECONDS))
             if inbox:
+                few = len(inbox) < FEW
                 ledger.settle()
                 if self.has_news():
                     self.tell()
+                if few and len(ledger.rows) > MANY:
+                    sleep(LINGER_SECONDS)
             else:
                 self.look()
 

@@ -218,12 +218,14 @@ class Source:
         count = len(items)
         first = collector.ledger.reserve(count)
         collector.ledger.enter(first, count, Batch(job, first - start, function.name), job)
+        began = perf_counter()
         payloads = list(zip(repeat(self._mode + function.fresh), repeat(function.key), items))
         try:
             queued = collector.end.submit_many(first, payloads)
         except BaseException:
             collector.ledger.withdraw(first, count, job)
             raise
+        collector.window.observe(queued, perf_counter() - began)
         if queued < count:
             collector.ledger.withdraw(first + queued, count - queued, job)
             self._submit_each(start + queued, items[queued:])

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from shoal.cli.compare import Result, compare
 from shoal.cli.measure import SHOAL, STANDARD, Part, measure
@@ -37,6 +38,7 @@ def demo(*, as_json: bool = False, quick: bool = False, work: Sequence[Part] | N
     Returns:
         The exit status: 0, 1 if a part failed, 130 if interrupted.
     """
+    signal.signal(signal.SIGTERM, _leave)  # by way of what is to be cleaned up: the program that runs goes too
     chosen = parts(quick=quick) if work is None else work
     progress = "none" if as_json else "bar" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "lines"
     results = []
@@ -86,6 +88,10 @@ def machine() -> str:
     """Say in one line where this was measured."""
     cores = len(os.sched_getaffinity(0))
     return f"{platform.python_implementation()} {platform.python_version()}, {cores} core{'s' * (cores != 1)}, {platform.system()} {platform.release()}"
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _as_json(results: Sequence[Result]) -> dict[str, Any]:

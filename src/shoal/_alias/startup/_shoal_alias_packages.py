@@ -205,7 +205,7 @@ class StandardLoader:
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
         if self.name and hasattr(module, "get_context") and self.finder.find_in_shoal(self.name) is None:
-            module.get_context = _context_of_shoal
+            vars(module)["get_context"] = _context_of_shoal
         publish(self.finder, self.name)
 
 
