@@ -119,6 +119,14 @@ PyObject* channel_get(PyObject* self, PyObject* const* args, Py_ssize_t count, P
 
 PyObject* channel_get_nowait(PyObject* self, PyObject*) { return get_object(handle(self), 0, nullptr); }
 
+PyObject* channel_await(PyObject* self, PyObject* timeout) {
+  GilWait gil;
+  if (!usable(handle(self)) || !begin_wait(gil, true, timeout)) return nullptr;
+  const channel::Result r = channel::await(handle(self)->index, gil.wait);
+  end_wait(gil);
+  return r == channel::Result::kInterrupted ? nullptr : PyBool_FromLong(r == channel::Result::kDone);
+}
+
 PyObject* channel_qsize(PyObject* self, PyObject*) {
   if (!check_held(handle(self))) return nullptr;
   return PyLong_FromUnsignedLong(channel::length(channel::at(handle(self)->index)->ring));
@@ -174,6 +182,7 @@ PyMethodDef methods[] = {
     {"get", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(channel_get)), METH_FASTCALL | METH_KEYWORDS,
      "get(block=True, timeout=None): seconds; queue.Empty"},
     {"get_nowait", channel_get_nowait, METH_NOARGS, "get(block=False)"},
+    {"_await", channel_await, METH_O, "_await(seconds or None): whether there is a message by then; it stays."},
     {"qsize", channel_qsize, METH_NOARGS, "Number of messages."},
     {"empty", channel_empty, METH_NOARGS, nullptr},
     {"full", channel_full, METH_NOARGS, nullptr},

@@ -1,4 +1,6 @@
 // Floor 8: TaskTable, the pool's two channels, and what can arrive in place of a payload.
+#include <csignal>
+
 #include "bindings/codec.hpp"
 #include "bindings/types.hpp"
 #include "task/task.hpp"
@@ -29,7 +31,8 @@ PyObject* with_field(PyTypeObject* type, PyObject* value) {
   return s;
 }
 
-// An exception while loading becomes a LoadFailure; interrupts of this process stay what they are.
+// An exception while loading becomes a LoadFailure. So does a Ctrl-C that comes just then, for the message has been taken and its task must be heard
+// of; the signal is put back, to be met after this call.
 PyObject* payload_of(Incoming& in) {
   if ((in.taken.flags & task::kLost) != 0) {
     int32_t pid = 0;
@@ -37,7 +40,8 @@ PyObject* payload_of(Incoming& in) {
     return with_field(worker_lost_type, PyLong_FromLong(pid));
   }
   PyObject* payload = decode(in);
-  if (payload != nullptr || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) return payload;
+  if (payload != nullptr) return payload;
+  if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) PyErr_SetInterruptEx(SIGINT);
   PyObject *type = nullptr, *value = nullptr, *trace = nullptr;
   PyErr_Fetch(&type, &value, &trace);
   PyErr_NormalizeException(&type, &value, &trace);
@@ -53,6 +57,7 @@ struct TaskTable {
   PyObject_HEAD
   Handle* tasks;
   Handle* results;
+  uint32_t heard;  // wake() calls that collect() has answered: one that comes between two collects is not lost
 };
 PyTypeObject* table_type = nullptr;
 
@@ -207,8 +212,11 @@ PyObject* table_collect(PyObject* self, PyObject* args) {
   const uint32_t index = table(self)->results->index;
   Incoming in;
   in.taken.buffer = in.stack;
+  const uint32_t heard = table(self)->heard;
+  in.taken.heard = &heard;
   channel::Result r = channel::get(index, in.taken, gil.wait);
   end_wait(gil);
+  table(self)->heard = channel::at(index)->attention.load();
   while (r == channel::Result::kDone) {
     if (!append(list, in)) break;
     if (PyList_GET_SIZE(list) >= limit || !in.taken.more) return list;

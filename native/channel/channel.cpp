@@ -194,7 +194,7 @@ Result get(uint32_t index, Taken& out, sync::Wait& wait, int bell) {
   Result r = get_now(index, out, wait, bell);
   if (r != Result::kEmpty || wait.deadline == 0) return r;
   Channel& c = *at(index);
-  const uint32_t attention = c.attention.load();
+  const uint32_t attention = out.heard != nullptr ? *out.heard : c.attention.load();
   const auto called = [&] { return c.attention.load() != attention || (c.flags.load() & kClosed) != 0; };
   wait.begin();
   if (sync::spin([&] { return !is_empty(c.ring) || called(); })) {
@@ -211,6 +211,28 @@ Result get(uint32_t index, Taken& out, sync::Wait& wait, int bell) {
     if (slept == sync::Slept::kInterrupted) r = Result::kInterrupted;
     break;
   }
+  sync::leave(c.items, sleeper, !is_empty(c.ring));
+  return r;
+}
+
+Result await(uint32_t index, sync::Wait& wait) {
+  Channel& c = *at(index);
+  Result r = is_empty(c.ring) ? Result::kEmpty : Result::kDone;
+  if (r == Result::kDone || wait.deadline == 0) return r;
+  wait.begin();
+  sync::Sleeper sleeper;
+  for (;;) {
+    sync::announce(c.items, sleeper);
+    if (!is_empty(c.ring)) {
+      r = Result::kDone;
+      break;
+    }
+    const sync::Slept slept = sync::sleep(c.items, sleeper, index, gate_offset(index, c.items), wait);
+    if (slept == sync::Slept::kAgain) continue;
+    if (slept == sync::Slept::kInterrupted) r = Result::kInterrupted;
+    break;
+  }
+  // It takes nothing, so whatever woke it is for somebody else as well.
   sync::leave(c.items, sleeper, !is_empty(c.ring));
   return r;
 }

@@ -49,7 +49,9 @@ arena::Status create(const Options& options, uint32_t& index, uint32_t& generati
 // Waits for room until wait.deadline (kFull) … or for a message (kEmpty). `bell`: the eventfd to ring or to silence, -1: none.
 Result put(uint32_t index, const Message& message, sync::Wait& wait, int bell = -1);
 Result get(uint32_t index, Taken& out, sync::Wait& wait, int bell = -1);
-// One look, no waiting. get_now: also what poll() says.
+// Waits until there is a message, and leaves it there.
+Result await(uint32_t index, sync::Wait& wait);
+// One look, no waiting. 
 Result get_now(uint32_t index, Taken& out, sync::Wait& wait, int bell = -1);
 Result put_now(uint32_t index, const Message& message, sync::Wait& wait, int bell = -1);
 

@@ -78,6 +78,7 @@ struct Taken {
   uint64_t tag = 0;
   blob::Name blob;  // owned by this process now
   bool more = false;  // there was another message behind it
+  const uint32_t* heard = nullptr;  // calls (channel.hpp, wake) up to here are known; nullptr: up to now
 };
 
 enum class Result { kDone, kEmpty, kFull, kNoMemory, kInterrupted, kTimeout };

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import Any
 
 from shoal import _standard, process, reduction
 from shoal._runtime import default_context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__: tuple[str, ...] = ()
 

@@ -15,9 +15,12 @@ import atexit
 import os
 import signal
 import threading
-from typing import Any, NoReturn
 
 from shoal import _native, _runtime, _standard, process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = ["Popen"]
 
@@ -159,11 +162,11 @@ def _fork(process_obj: Any) -> int:
 
 def _run_child(process_obj: Any, parent_sentinel: int) -> NoReturn:
     """Everything that a forked child does."""
-    exitcode = 1  # type: ignore[attr-defined]
+    exitcode = 1
     try:
         if process.RUNS_ATEXIT:
             atexit._clear()
-            atexit.register(_standard.util._exit_function)
+            atexit.register(_standard.util._exit_function)  # type: ignore[attr-defined]
         exitcode = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     finally:
         try:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Any
 
 from shoal import _native, _runtime, popen_spawn_posix, spawn
 from shoal._forkserver import protocol
@@ -23,8 +22,10 @@ from shoal.forkserver import _forkserver as forkserver
 from shoal.popen_fork import UNKNOWN
 from shoal.popen_spawn_posix import Reserved, running_tracker
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from typing import Any
 
 __all__ = ["Popen"]
 

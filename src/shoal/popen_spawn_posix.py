@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import Any, Self
 
 from shoal import _alias, _native, _runtime, _standard, popen_fork, spawn
 from shoal._pickling import payload
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
 
 __all__ = ["Popen"]
 

@@ -15,12 +15,13 @@ import itertools
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
 
 from shoal import _runtime, _standard
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 

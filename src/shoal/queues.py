@@ -13,7 +13,7 @@ import types
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any
 
-from shoal import _native
+from shoal import _native, _queue_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,20 +21,29 @@ if TYPE_CHECKING:
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
 
-def _rebuild(cls: type[Any], reference: _native.Reference, state: dict[str, Any]) -> Any:
-    """A queue of another process, in this one."""
-    queue = cls._adopt(reference)
-    queue.__dict__.update(state)
-    return queue
-
-
 class _Queue(_native.Channel):
     """What the three have in common: how they travel, and their generic alias."""
 
     __class_getitem__ = classmethod(types.GenericAlias)
+    _ends: _queue_ends.Ends | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._reference(), self.__dict__.copy())
+        # As in the standard library, what a subclass has added to the object stays behind.
+        return type(self)._adopt, (self._reference(),)
+
+    @property
+    def _reader(self) -> _queue_ends.Reader:
+        """Stands for the standard library's pipe end, which foreign code selects on."""
+        return self._both_ends().reader
+
+    @property
+    def _writer(self) -> _queue_ends.Writer:
+        return self._both_ends().writer
+
+    def _both_ends(self) -> _queue_ends.Ends:
+        if self._ends is None:
+            self._ends = _queue_ends.Ends(self)
+        return self._ends
 
 
 class Queue(_Queue):

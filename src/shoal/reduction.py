@@ -15,12 +15,13 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
-from typing import TYPE_CHECKING, Any
 
 from shoal import _native, _standard
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from typing_extensions import Buffer
 

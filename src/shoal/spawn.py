@@ -14,11 +14,14 @@ import atexit
 import io
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
 
 from shoal import _alias, _native, _runtime, _standard, reduction
 from shoal._pickling import payload
 from shoal._runtime import default_context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = [
     "_main",

@@ -6,12 +6,12 @@ they do in a standard one, whichever of the two modules a program takes them fro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from shoal import _standard
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.util import *  # noqa: F403
+    from typing import Any
 
 __all__ = list(_standard.util.__all__)
 

@@ -14,13 +14,14 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any
 
 from shoal import _standard
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.machinery import ModuleSpec
+    from typing import Any
 
 __all__ = ["MainModule", "import_one", "imports_of"]
 

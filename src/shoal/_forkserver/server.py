@@ -19,7 +19,6 @@ import signal
 import socket
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from shoal import _alias, _native, _runtime, _standard, process, spawn
 from shoal._forkserver import protocol
@@ -27,8 +26,10 @@ from shoal._forkserver.preload import MainModule, import_one
 from shoal._pickling import payload
 from shoal.popen_fork import leave
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Any, NoReturn
 
 __all__ = ["main"]
 

@@ -12,8 +12,8 @@ import mmap
 import os
 import struct
 import tempfile
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

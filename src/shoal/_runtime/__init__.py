@@ -10,8 +10,8 @@ Relies on ``shoal._native``. Promises that every function may be called from any
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -10,7 +10,10 @@ import fcntl
 import os
 import select
 import struct
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 __all__ = ["has_ended", "status_behind"]
 

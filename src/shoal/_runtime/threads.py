@@ -11,7 +11,10 @@ import threading
 import warnings
 import weakref
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["announce_fork", "harmless", "level_of_caller"]
 
