@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -48,7 +49,7 @@ def double_or_die(item: int | str) -> int:
 
 
 def note(path: str, line: str) -> str:
-    with open(path, "a", encoding="utf-8") as file:
+    with Path(path).open("a", encoding="utf-8") as file:
         file.write(line + "\n")
     return line
 
@@ -77,16 +78,16 @@ def return_what_cannot_be_pickled() -> object:
     return threading.Lock()
 
 
-class Unpicklable(Exception):
+class UnpicklableError(Exception):
     def __reduce__(self) -> NoReturn:
         raise TypeError("cannot be pickled")
 
 
 def raise_what_cannot_be_pickled() -> NoReturn:
-    raise Unpicklable("the reason")
+    raise UnpicklableError("the reason")
 
 
-class NeedsTwo(Exception):
+class NeedsTwoError(Exception):
     """Pickled with one argument, loaded with none: as many libraries' exceptions are."""
 
     def __init__(self, first: str, second: str) -> None:
@@ -95,7 +96,7 @@ class NeedsTwo(Exception):
 
 
 def raise_what_cannot_be_loaded() -> NoReturn:
-    raise NeedsTwo("the reason", "more")
+    raise NeedsTwoError("the reason", "more")
 
 
 def refuse(where: str) -> NoReturn:

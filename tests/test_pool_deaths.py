@@ -187,7 +187,7 @@ def test_an_exception_that_cannot_be_pickled_says_so_and_shows_where_it_was_rais
 
 
 def test_an_exception_that_cannot_be_loaded_says_so_and_shows_where_it_was_raised(pool: Pool) -> None:
-    with pytest.raises(MaybeEncodingError, match="NeedsTwo") as caught:
+    with pytest.raises(MaybeEncodingError, match="NeedsTwoError") as caught:
         pool.apply(tasks.raise_what_cannot_be_loaded)
     assert "raise_what_cannot_be_loaded" in str(caught.value.__cause__)
     assert pool.apply(tasks.double, (2,)) == 4

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import OrderedDict, deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,10 @@ def notes_of(obj: Any, kind: type[BaseException] = TypeError) -> str:
     return "\n".join(getattr(caught.value, "__notes__", []))
 
 
+def closure_over(held: Any) -> Any:
+    return lambda: held
+
+
 # --- by value -----------------------------------------------------------------------------------------------------------
 
 
@@ -81,7 +86,7 @@ def test_what_can_be_imported_goes_by_name():
 
 
 def test_an_open_file_is_not_replaced_by_a_copy():
-    with open(__file__, encoding="utf-8") as file:
+    with Path(__file__).open(encoding="utf-8") as file:
         assert "[0]: cannot pickle '_io.TextIOWrapper'" in notes_of([file])
 
 
@@ -177,7 +182,7 @@ CYCLE.insert(0, CYCLE)
         ([None] * 10_000 + [LOCK], "object[10000]"),
         (ValueError(LOCK), "object.args[0]"),
         (CYCLE, "object[1]"),
-        ((lambda held: lambda: held)(LOCK), "object.<closure>.held"),
+        (closure_over(LOCK), "object.<closure>.held"),
     ],
 )
 def test_a_note_names_the_path(obj: Any, path: str):

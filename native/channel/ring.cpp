@@ -62,14 +62,14 @@ void repair_tail(Ring& ring, const Repairs& repairs) {
   if (repairs.tail != nullptr) repairs.tail(ring);
 }
 
+// Also when no get was pending: the dead may have been in the section for something else (a joinable queue's accounts).
 void repair_head(Ring& ring, const Repairs& repairs) {
-  if (const uint32_t who = ring.getting.slot.load(); who != 0) {
-    const bool committed = ring.getting.at.load() != ring.head.load();
-    const blob::Name name{ring.getting.blob.load()};
-    if (!committed && name.there()) blob::put_back(name, who - 1);
-    if (repairs.head != nullptr) repairs.head(ring, who - 1, committed);
-    close_pending(ring.getting);
-  }
+  const uint32_t who = ring.getting.slot.load();
+  const bool committed = who == 0 || ring.getting.at.load() != ring.head.load();
+  const blob::Name name{ring.getting.blob.load()};
+  if (!committed && name.there()) blob::put_back(name, who - 1);
+  if (repairs.head != nullptr) repairs.head(ring, who - 1, committed);
+  close_pending(ring.getting);
 }
 
 // A dead holder of either side may have left a stray segment; sorting that out takes both sides. Lock order: head, then tail.

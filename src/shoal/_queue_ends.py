@@ -15,6 +15,8 @@ import threading
 import weakref
 from typing import Any
 
+from shoal._runtime.threads import harmless
+
 __all__ = ["Ends", "Reader", "Writer"]
 
 
@@ -73,14 +75,16 @@ class Reader(_End):
     def fileno(self) -> int:
         """A descriptor that is readable while there are items."""
         queue = self._open_queue()
-        if self._owner != os.getpid():  # made when first asked for, and anew in a forked child, which has no thread of its parent's
+        if (
+            self._owner != os.getpid()
+        ):  # made when first asked for, and anew in a forked child, which has no thread of its parent's
             self._owner = os.getpid()
             self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._emptied = threading.Event()
             weakref.finalize(self, os.close, self._bell)
-            bell = threading.Thread(target=_ring, args=(self._queue, self._bell, self._emptied), daemon=True, name="shoal-queue-bell")
-            from shoal._runtime.threads import harmless
-
+            bell = threading.Thread(
+                target=_ring, args=(self._queue, self._bell, self._emptied), daemon=True, name="shoal-queue-bell"
+            )
             harmless(bell)
             bell.start()
         elif queue.empty():

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from shoal import _native, _standard
+from shoal import _native, _standard, reduction
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-_connection = _standard.connection
+_connection: Any = _standard.connection
 BufferTooShort = _connection.BufferTooShort
 AuthenticationError = _connection.AuthenticationError
 Listener = _connection.Listener
@@ -127,21 +127,21 @@ class Connection(_native.Wire):
         """Whether a message (or the end of file) is there within ``timeout`` seconds; None waits for ever."""
         return self._poll(timeout)
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from shoal import reduction
-
         sock, bell_in, bell_out, incoming, outgoing = self._parts()
         descriptors = [None if fd < 0 else reduction.DupFd(fd) for fd in (sock, bell_in, bell_out)]
         return _rebuild, (*descriptors, incoming, outgoing)
 
 
-def _rebuild(sock: Any, bell_in: Any, bell_out: Any, incoming: Any, outgoing: Any) -> Connection:
+def _rebuild(sock: Any, bell_in: Any, bell_out: Any, incoming: Any, outgoing: Any) -> Any:
     descriptors = [-1 if fd is None else fd.detach() for fd in (sock, bell_in, bell_out)]
     return Connection(*descriptors, incoming, outgoing)
 

@@ -24,7 +24,7 @@ __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 class _Queue(_native.Channel):
     """What the three have in common: how they travel, and their generic alias."""
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
     _ends: _queue_ends.Ends | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -54,7 +54,7 @@ class Queue(_Queue):
         ctx: the context it was made by; kept for subclasses that expect the argument.
     """
 
-    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
+    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:  # noqa: ARG002 - the standard signature
         super().__init__(maxsize)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -102,7 +102,7 @@ class JoinableQueue(Queue):
     A consumer that is killed before it called ``task_done`` does not keep ``join`` waiting: what it had taken counts as dealt with.
     """
 
-    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
+    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:  # noqa: ARG002 - the standard signature
         _native.Channel.__init__(self, maxsize, joinable=True)
 
     def task_done(self) -> None:
@@ -121,7 +121,7 @@ class JoinableQueue(Queue):
 class SimpleQueue(_Queue):
     """``put``, ``get``, ``empty`` and ``close``, and nothing else. ``ctx`` is kept for compatibility."""
 
-    def __init__(self, *, ctx: Any = None) -> None:
+    def __init__(self, *, ctx: Any = None) -> None:  # noqa: ARG002 - the standard signature
         super().__init__()
 
     def put(self, obj: object) -> None:  # type: ignore[override]

@@ -21,7 +21,7 @@ namespace shoal::exhaust {
 [[noreturn]] void violated(const char* file, int line, const char* what);
 #define CHECK(condition)                                                                      \
   do {                                                                                        \
-    if (!(condition)) ::shoal::exhaust::violated(__FILE_NAME__, __LINE__, #condition); \
+    if (!(condition)) ::shoal::exhaust::violated(__FILE__, __LINE__, #condition); \
   } while (false)
 
 constexpr uint64_t kSecond = 1'000'000'000;

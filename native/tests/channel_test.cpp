@@ -1,0 +1,377 @@
+// What channels do, with threads and with processes over one arena; nobody is killed but where a test says so.
+#include "core_support.hpp"
+
+using namespace shoal;
+using channel::Result;
+using namespace shoal::test;
+
+namespace {
+
+constexpr uint64_t kBlobBytes = channel::kInline + 1;
+
+void messages_come_in_order_and_unchanged() {
+  Channel c;
+  std::mt19937 random(1);
+  const uint64_t sizes[] = {0, 1, 15, 16, 17, 100, 4'000, channel::kInline - 1, channel::kInline, kBlobBytes, 70'000, 300'000};
+  std::vector<uint64_t> under_way;
+  uint64_t put_count = 0, got_count = 0;
+  for (int round = 0; round < 300; ++round) {
+    for (uint32_t n = random() % 20; n > 0; --n) {
+      under_way.push_back(sizes[random() % std::size(sizes)]);
+      CHECK(put(c.index, put_count++, under_way.back(), {}) == Result::kDone);
+    }
+    for (uint64_t n = random() % 20; n > 0 && got_count < put_count; --n) {
+      const Got got = get(c.index, within(0));
+      CHECK(got.result == Result::kDone);
+      CHECK_EQUAL(got.tag, got_count);
+      CHECK_EQUAL(got.bytes, under_way[got_count]);
+      ++got_count;
+    }
+    CHECK_EQUAL(c.length(), put_count - got_count);
+  }
+  while (got_count < put_count) CHECK_EQUAL(get(c.index, within(0)).tag, got_count++);
+  CHECK(get(c.index, within(0)).result == Result::kEmpty);
+  CHECK_EQUAL(segments_in_use(), 1);
+}
+
+void destroyed_with_messages_in_it() {
+  {
+    Channel c;
+    for (uint64_t i = 0; i < 500; ++i) CHECK(put(c.index, i, i % 3 == 0 ? kBlobBytes : 1'000, {}) == Result::kDone);
+    CHECK(segments_in_use() > 3 && blobs_in_use() > 100);
+  }
+  check_nothing_left();
+}
+
+void a_million_messages(bool at_once) {
+  const uint64_t count = 1'000'000 / kSlowdown;
+  Channel c;
+  const auto produce = [&] {
+    channel::Message m;
+    sync::Wait wait;
+    for (uint64_t i = 0; i < count; ++i) {
+      m.tag = i;
+      m.data = &i;
+      m.bytes = sizeof i;
+      CHECK(channel::put(c.index, m, wait) == Result::kDone);
+    }
+  };
+  std::thread producer(produce);
+  if (at_once) {
+    producer.join();
+    CHECK_EQUAL(c.length(), count);
+    CHECK(segments_in_use() >= count * 32 / arena::kSegmentBytes);
+  }
+  char buffer[channel::kInline];
+  for (uint64_t i = 0; i < count; ++i) {
+    channel::Taken taken;
+    taken.buffer = buffer;
+    sync::Wait wait = within(20 * kSecond);
+    CHECK(channel::get(c.index, taken, wait) == Result::kDone);
+    CHECK(taken.tag == i && taken.bytes == sizeof i && std::memcmp(buffer, &i, sizeof i) == 0);
+  }
+  if (!at_once) producer.join();
+  CHECK(get(c.index, within(0)).result == Result::kEmpty);
+  CHECK_EQUAL(segments_in_use(), 1);
+}
+
+void bounded_put_waits() {
+  Channel c({.maxsize = 3});
+  for (uint64_t i = 0; i < 3; ++i) CHECK(put(c.index, i, 8, within(0)) == Result::kDone);
+  CHECK(put(c.index, 3, 8, within(0)) == Result::kFull);
+  CHECK(put(c.index, 3, kBlobBytes, within(0)) == Result::kFull);
+  const uint64_t before = os::now();
+  CHECK(put(c.index, 3, 8, within(20 * kMillisecond)) == Result::kFull);
+  CHECK(os::now() - before >= 20 * kMillisecond);
+  CHECK_EQUAL(c.length(), 3);
+  std::thread producer([&] { CHECK(put(c.index, 3, 8, within(20 * kSecond)) == Result::kDone); });
+  until([] { return sleepers() == 1; });
+  CHECK_EQUAL(get(c.index, within(0)).tag, 0);
+  producer.join();
+  for (uint64_t i = 1; i < 4; ++i) CHECK_EQUAL(get(c.index, within(0)).tag, i);
+  CHECK(get(c.index, within(0)).result == Result::kEmpty);
+}
+
+void bounded_by_bytes() {
+  Channel c({.byte_limit = 10'000});
+  CHECK(put(c.index, 0, 50'000, within(0)) == Result::kDone);  // too large, but alone
+  CHECK(put(c.index, 1, 1, within(0)) == Result::kFull);
+  CHECK_EQUAL(get(c.index, within(0)).bytes, 50'000);
+  uint64_t n = 0;
+  while (put(c.index, n, 984, within(0)) == Result::kDone) ++n;
+  CHECK_EQUAL(n, 10);
+  // Several sleep for room; each one that gets it must leave the others a chance.
+  std::vector<std::thread> producers;
+  for (int p = 0; p < 4; ++p)
+    producers.emplace_back([&] {
+      for (int k = 0; k < 200; ++k) CHECK(put(c.index, 0, 3'000, within(20 * kSecond)) == Result::kDone);
+    });
+  until([] { return sleepers() == 4; });
+  for (uint64_t k = 0; k < 800 + n; ++k) CHECK(get(c.index, within(20 * kSecond)).result == Result::kDone);
+  for (std::thread& t : producers) t.join();
+  CHECK_EQUAL(c.length(), 0);
+}
+
+void get_times_out() {
+  Channel c;
+  CHECK(get(c.index, within(0)).result == Result::kEmpty);
+  const uint64_t before = os::now();
+  CHECK(get(c.index, within(20 * kMillisecond)).result == Result::kEmpty);
+  CHECK(os::now() - before >= 20 * kMillisecond);
+  sync::Wait wait;
+  wait.interrupted = [](sync::Wait&) { return true; };
+  CHECK(get(c.index, wait).result == Result::kInterrupted);
+  CHECK_EQUAL(nodes_in_use(), 0);
+}
+
+constexpr uint64_t kNoTag = UINT64_MAX;
+
+struct Crowd {
+  uint32_t producers, consumers;
+  uint64_t each;  // messages of each producer
+  uint64_t maxsize;
+  bool blobs;
+};
+
+struct Tally {
+  std::atomic<uint64_t> taken;
+  std::atomic<uint8_t> seen[1'000'000];
+};
+Tally* tally = nullptr;
+
+void produce(const Channel& c, const Crowd& crowd, uint32_t producer) {
+  for (uint64_t i = 0; i < crowd.each; ++i)
+    CHECK(put(c.index, producer * crowd.each + i, crowd.blobs && i % 3 == 0 ? kBlobBytes : i % 50, within(20 * kSecond)) ==
+          Result::kDone);
+}
+void consume(const Channel& c, const Crowd& crowd) {
+  std::vector<uint64_t> last(crowd.producers, kNoTag);
+  for (;;) {
+    const Got got = get(c.index, within(20 * kSecond));
+    CHECK(got.result == Result::kDone);
+    if (got.tag == kNoTag) return;
+    CHECK(tally->seen[got.tag].fetch_add(1) == 0);
+    uint64_t& before = last[got.tag / crowd.each];
+    CHECK(before == kNoTag || before < got.tag);
+    before = got.tag;
+    tally->taken.fetch_add(1);
+  }
+}
+void check_tally(const Channel& c, const Crowd& crowd) {
+  CHECK_EQUAL(tally->taken.load(), crowd.producers * crowd.each);
+  for (uint64_t i = 0; i < crowd.producers * crowd.each; ++i) CHECK_EQUAL(tally->seen[i].load(), 1);
+  CHECK_EQUAL(c.length(), 0);
+  CHECK_EQUAL(segments_in_use(), 1);
+  CHECK_EQUAL(nodes_in_use(), 0);
+}
+void dismiss(const Channel& c, const Crowd& crowd) {
+  for (uint32_t i = 0; i < crowd.consumers; ++i) CHECK(put(c.index, kNoTag, 0, within(20 * kSecond)) == Result::kDone);
+}
+
+void each_once_between_threads(Crowd crowd) {
+  Channel c({.maxsize = crowd.maxsize});
+  std::memset(static_cast<void*>(tally), 0, sizeof *tally);
+  std::vector<std::thread> producers, consumers;
+  for (uint32_t i = 0; i < crowd.consumers; ++i) consumers.emplace_back([&] { consume(c, crowd); });
+  for (uint32_t i = 0; i < crowd.producers; ++i) producers.emplace_back([&, i] { produce(c, crowd, i); });
+  for (std::thread& t : producers) t.join();
+  dismiss(c, crowd);
+  for (std::thread& t : consumers) t.join();
+  check_tally(c, crowd);
+}
+
+void each_once_between_processes(Crowd crowd) {
+  Channel c({.maxsize = crowd.maxsize});
+  std::memset(static_cast<void*>(tally), 0, sizeof *tally);
+  std::vector<pid_t> producers, consumers;
+  for (uint32_t i = 0; i < crowd.consumers; ++i) consumers.push_back(child([&] { consume(c, crowd); }));
+  for (uint32_t i = 0; i < crowd.producers; ++i) producers.push_back(child([&, i] { produce(c, crowd, i); }));
+  for (pid_t pid : producers) finish(pid);
+  dismiss(c, crowd);
+  for (pid_t pid : consumers) finish(pid);
+  CHECK_EQUAL(recovery::recover_all(), crowd.consumers + crowd.producers);
+  sweep();
+  check_tally(c, crowd);
+}
+
+void joinable_counts() {
+  Channel c({.flags = channel::kJoinable});
+  sync::Wait forever, now = within(0), soon = within(20 * kMillisecond);
+  CHECK(channel::join(c.index, now) == Result::kDone);
+  CHECK(!channel::task_done(c.index, forever));
+  for (uint64_t i = 0; i < 3; ++i) CHECK(put(c.index, i, 8, {}) == Result::kDone);
+  CHECK(!channel::task_done(c.index, forever));  // none has been taken
+  CHECK(channel::join(c.index, soon) == Result::kTimeout);
+  for (int i = 0; i < 3; ++i) CHECK(get(c.index, within(0)).result == Result::kDone);
+  std::vector<std::thread> joiners;
+  for (int i = 0; i < 3; ++i)
+    joiners.emplace_back([&] {
+      sync::Wait wait = within(20 * kSecond);
+      CHECK(channel::join(c.index, wait) == Result::kDone);
+    });
+  until([] { return sleepers() == 3; });
+  for (int i = 0; i < 3; ++i) CHECK(channel::task_done(c.index, forever));
+  for (std::thread& t : joiners) t.join();
+  CHECK(!channel::task_done(c.index, forever));
+}
+
+// What a killed consumer had taken counts as done; what one that left in good order had taken waits for somebody else's task_done.
+void joinable_forgives_the_killed(bool clean) {
+  Channel c({.flags = channel::kJoinable});
+  for (uint64_t i = 0; i < 5; ++i) CHECK(put(c.index, i, 8, {}) == Result::kDone);
+  const pid_t consumer = child([&] {
+    sync::Wait wait;
+    for (int i = 0; i < 4; ++i) CHECK(get(c.index, within(0)).result == Result::kDone);
+    CHECK(channel::task_done(c.index, wait));
+    if (clean) {
+      process::leave(0, true);
+      std::_Exit(0);
+    }
+    kill(getpid(), SIGKILL);
+  });
+  end(consumer, 0);
+  std::thread recoverer;
+  sync::Wait wait = within(20 * kSecond), soon = within(20 * kMillisecond);
+  CHECK(get(c.index, within(0)).result == Result::kDone && channel::task_done(c.index, wait));
+  CHECK(channel::join(c.index, soon) == Result::kTimeout);
+  if (clean) {
+    CHECK(recovery::recover_all() == 1);
+    for (int i = 0; i < 3; ++i) CHECK(channel::task_done(c.index, wait));
+  } else {
+    recoverer = std::thread([] {
+      until([] { return sleepers() == 1; });
+      CHECK(recovery::recover_all() == 1);
+    });
+  }
+  CHECK(channel::join(c.index, wait) == Result::kDone);
+  CHECK(!channel::task_done(c.index, wait));
+  if (recoverer.joinable()) recoverer.join();
+}
+
+// Killed in task_done, when it had counted the message but still had it on its account.
+void joinable_killed_while_reporting() {
+  Channel c({.flags = channel::kJoinable});
+  CHECK(put(c.index, 0, 8, {}) == Result::kDone && put(c.index, 1, 8, {}) == Result::kDone);
+  end(child([&] {
+        sync::Wait wait;
+        CHECK(get(c.index, within(0)).result == Result::kDone);
+        CHECK(sync::lock((*c).ring.head_mutex, wait) == sync::Lock::kTaken);
+        (*c).touching = process::mine();
+        (*c).done_total.fetch_add(1);
+        kill(getpid(), SIGKILL);
+      }),
+      0);
+  CHECK(recovery::recover_all() == 1);
+  CHECK_EQUAL((*c).done_total.load(), 1);
+  sync::Wait wait = within(kSecond);
+  CHECK(get(c.index, within(0)).result == Result::kDone && channel::task_done(c.index, wait));
+  CHECK(channel::join(c.index, wait) == Result::kDone);
+}
+
+void sleeping_consumers_are_woken(uint32_t count, int rounds) {
+  Channel c;
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<std::thread> consumers;
+    std::atomic<uint64_t> sum{0};
+    for (uint32_t i = 0; i < count; ++i)
+      consumers.emplace_back([&] {
+        const Got got = get(c.index, within(20 * kSecond));
+        CHECK(got.result == Result::kDone);
+        sum += got.tag;
+      });
+    if (round % 2 == 0) until([&] { return sleepers() == count; });
+    for (uint32_t i = 1; i <= count; ++i) CHECK(put(c.index, i, 8, {}) == Result::kDone);
+    for (std::thread& t : consumers) t.join();
+    CHECK_EQUAL(sum.load(), count * (count + 1) / 2);
+  }
+}
+
+// The waker of one sleeper must not keep a call that is for all of them from the rest.
+void calls_reach_every_sleeper(bool closing, bool with_a_message) {
+  constexpr uint32_t kCount = 4;
+  for (int round = 0; round < 100; ++round) {
+    Channel c;
+    std::vector<std::thread> consumers;
+    std::atomic<uint32_t> got_one{0};
+    for (uint32_t i = 0; i < kCount; ++i)
+      consumers.emplace_back([&] {
+        const Got got = get(c.index, within(20 * kSecond));
+        const uint64_t before = os::now();
+        CHECK(got.result == Result::kDone || got.result == Result::kEmpty);
+        got_one += got.result == Result::kDone ? 1 : 0;
+        CHECK(os::now() - before < 20 * kSecond);
+      });
+    until([&] { return sleepers() == kCount; });
+    const uint64_t before = os::now();
+    if (with_a_message) CHECK(put(c.index, 0, 8, {}) == Result::kDone);
+    if (closing)
+      channel::close(c.index);
+    else
+      channel::wake(c.index);
+    for (std::thread& t : consumers) t.join();
+    CHECK(os::now() - before < 15 * kSecond);  // by the call, not by their timeout
+    CHECK(with_a_message ? got_one + c.length() == 1 : got_one == 0);
+  }
+}
+
+void closed_channel_is_drained() {
+  Channel c;
+  CHECK(put(c.index, 7, 8, {}) == Result::kDone);
+  channel::close(c.index);
+  CHECK_EQUAL(get(c.index, {}).tag, 7);
+  CHECK(get(c.index, {}).result == Result::kEmpty);
+}
+
+// A waker that is killed after its commit and before its wake-up: recovery wakes in its place.
+void recovery_wakes_for_the_killed() {
+  Channel c;
+  const pid_t producer = child([&] {
+    until([] { return sleepers() == 1; });
+    channel::Message m;
+    m.tag = 5;
+    sync::Wait wait;
+    const channel::PutHook hook;
+    const channel::Repairs repairs;
+    CHECK(channel::put((*c).ring, m, wait, hook, repairs) == Result::kDone);  // the commit alone
+    kill(getpid(), SIGKILL);
+  });
+  std::thread recoverer([&] {
+    end(producer, 0);
+    CHECK(recovery::recover_all() == 1);
+  });
+  CHECK_EQUAL(get(c.index, within(20 * kSecond)).tag, 5);
+  recoverer.join();
+}
+
+}  // namespace
+
+int main() {
+  prepare(100);
+  tally = shared_memory<Tally>();
+  const uint64_t each = 60'000 / kSlowdown;
+  messages_come_in_order_and_unchanged();
+  destroyed_with_messages_in_it();
+  a_million_messages(false);
+  a_million_messages(true);
+  bounded_put_waits();
+  bounded_by_bytes();
+  get_times_out();
+  each_once_between_threads({3, 3, each, 0, false});
+  each_once_between_threads({3, 3, each / 3, 7, true});
+  each_once_between_threads({4, 1, each / 4, 1, false});
+  each_once_between_processes({3, 3, each, 0, false});
+  each_once_between_processes({3, 3, each / 3, 7, true});
+  each_once_between_processes({4, 1, each / 4, 1, false});
+  joinable_counts();
+  joinable_forgives_the_killed(false);
+  joinable_forgives_the_killed(true);
+  joinable_killed_while_reporting();
+  sleeping_consumers_are_woken(1, 200);
+  sleeping_consumers_are_woken(8, 100);
+  for (bool closing : {false, true})
+    for (bool with_a_message : {false, true}) calls_reach_every_sleeper(closing, with_a_message);
+  closed_channel_is_drained();
+  recovery_wakes_for_the_killed();
+  check_nothing_left();
+  std::puts("channel_test: all good");
+}

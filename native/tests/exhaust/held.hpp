@@ -1,0 +1,34 @@
+// Objects that a scenario makes in prepare() and lets go of in finish().
+#pragma once
+
+#include "channel/channel.hpp"
+#include "recovery/lifetime.hpp"
+#include "scenario.hpp"
+#include "sync/lock.hpp"
+#include "sync/semaphore.hpp"
+
+namespace shoal::exhaust {
+
+template <class Body, class Fill>
+uint32_t make_object(object::Kind kind, Fill fill) {
+  uint32_t index = 0;
+  CHECK(object::claim(kind, index) == arena::Status::kOk);
+  fill(*object::body<Body>(index));
+  object::publish(index);
+  return index;
+}
+
+inline uint32_t make_lock(object::Kind kind = object::Kind::kLock) {
+  return make_object<sync::LockBody>(kind, [](sync::LockBody& b) { sync::init(b, false); });
+}
+inline uint32_t make_semaphore(uint32_t value, uint32_t maximum) {
+  return make_object<sync::SemaphoreBody>(object::Kind::kSemaphore,
+                                          [=](sync::SemaphoreBody& b) { sync::init(b, value, maximum); });
+}
+inline uint32_t make_channel(const channel::Options& options) {
+  uint32_t index = 0, generation = 0;
+  CHECK(channel::create(options, index, generation) == arena::Status::kOk);
+  return index;
+}
+
+}  // namespace shoal::exhaust

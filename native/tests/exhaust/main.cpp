@@ -1,0 +1,348 @@
+// Crash exhaustion: each operation of the core is killed after every store that changed the arena and on both sides of every system call, and after each kill
+// the survivor looks at what is left. See README.md.
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+#include <dlfcn.h>
+#include <string>
+
+#include "recovery/lifetime.hpp"
+#include "recovery/recovery.hpp"
+#include "scenario.hpp"
+#include "trace.hpp"
+#include "process/nodes.hpp"
+#include "view.hpp"
+
+namespace shoal::exhaust {
+
+namespace {
+
+constexpr int kSkipped = 77;  // exit status: cannot be done here
+constexpr uint32_t kMostPoints = 1 << 16;
+constexpr unsigned kSecondsForRecord = 120, kSecondsForKill = 20;
+
+// What a case (a process of its own, with an arena of its own) tells main.
+struct Report {
+  char text[4096];
+  bool strayed;
+  uint32_t count;
+  Point points[kMostPoints];
+};
+Report* report_ = nullptr;
+
+void tell(const std::string& what) {
+  const size_t had = std::strlen(report_->text);
+  std::snprintf(report_->text + had, sizeof report_->text - had, "%s%s", had != 0 ? "; " : "", what.c_str());
+}
+
+// --- children -----------------------------------------------------------------------------------------------------------
+
+pid_t forked(const std::function<int()>& work) {
+  const pid_t pid = fork();
+  CHECK(pid >= 0);
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    _exit(work());
+  }
+  process::set_pid(process::last_fork(), pid);
+  return pid;
+}
+
+bool birth_is_traced_ = false;
+// Runs in a forked child before it claims its slot: registered before the core's own handler.
+void at_birth() {
+  if (!birth_is_traced_) return;
+  birth_is_traced_ = false;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  be_traced();
+  mark();
+}
+
+// --- one case -----------------------------------------------------------------------------------------------------------
+
+void sweep() {
+  CHECK(recovery::enter(true));
+  recovery::sweep_retired();
+  recovery::leave();
+}
+
+void run_case(const Entry& entry, const Point* point) {
+  alarm(point != nullptr ? kSecondsForKill : kSecondsForRecord);
+  const std::unique_ptr<Scenario> scenario = entry.make();
+  CHECK(arena::create(scenario->quota()) == arena::Status::kOk);
+  recovery::init();
+  pthread_atfork(nullptr, nullptr, at_birth);
+  process::watch_forks();
+  CHECK(process::claim(0));
+  const Census before = take_census();
+  scenario->prepare();
+
+  birth_is_traced_ = scenario->from_birth();
+  scenario->victim.pid = forked([&] {
+    if (!scenario->from_birth()) {
+      scenario->begin();
+      be_traced();
+      mark();
+    }
+    scenario->operate();
+    mark();
+    return 0;
+  });
+  birth_is_traced_ = false;
+  scenario->victim.slot = process::slot_of(process::last_fork());
+  wait_for_mark(scenario->victim.pid);
+  if (point == nullptr) {
+    std::vector<Point> points;
+    record(*scenario, points);
+    CHECK(points.size() <= kMostPoints);
+    report_->count = static_cast<uint32_t>(points.size());
+    std::copy(points.begin(), points.end(), report_->points);
+  } else {
+    report_->strayed = !advance(*scenario, *point);
+  }
+  kill(scenario->victim.pid, SIGKILL);
+  CHECK(waitpid(scenario->victim.pid, nullptr, 0) == scenario->victim.pid);
+
+  scenario->at_death();
+  scenario->recover_victim();
+  scenario->check();
+  scenario->finish();
+  sweep();
+  const Census after = take_census();
+  if (!(before == after)) {
+    tell("left behind: " + to_string(after) + " (before: " + to_string(before) + ")");
+    _exit(1);
+  }
+}
+
+// Runs a case in a process of its own; false: a violation, which the report tells.
+bool run(const Entry& entry, const Point* point) {
+  report_->text[0] = 0;
+  report_->strayed = false;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    run_case(entry, point);
+    _exit(0);
+  }
+  int status = 0;
+  if (pid < 0 || waitpid(pid, &status, 0) != pid) {
+    tell("no process for it");
+    return false;
+  }
+  if (WIFSIGNALED(status))
+    tell(WTERMSIG(status) == SIGALRM ? "somebody hangs" : "ended by signal " + std::to_string(WTERMSIG(status)));
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+// --- the command line ---------------------------------------------------------------------------------------------------
+
+std::string describe(const Point& p) {
+  static const char* const kNames[] = {"at the start", "after a store", "before system call", "after system call", "asleep in system call", "at the end"};
+  std::string text = kNames[static_cast<int>(p.when)];
+  if (p.call >= 0) text += " " + std::to_string(p.call);
+  Dl_info info{};
+  char where[64];
+  if (dladdr(reinterpret_cast<void*>(p.address), &info) != 0) {
+    const char* name = std::strrchr(info.dli_fname, '/');
+    std::snprintf(where, sizeof where, "+0x%llx, execution %u",
+                  static_cast<unsigned long long>(p.address - reinterpret_cast<uint64_t>(info.dli_fbase)), p.nth);
+    text += std::string(", ") + (name != nullptr ? name + 1 : info.dli_fname) + where;
+    if (info.dli_sname != nullptr) text += std::string(" (") + info.dli_sname + ")";
+  }
+  if (p.place != 0) text += ", changed " + name_of(p.place);
+  return text;
+}
+
+struct Options {
+  std::string operation;  // all whose name begins so
+  uint32_t every = 1;
+  long point = -1;
+  double seconds = 0;
+  bool list = false, verbose = false;
+};
+
+struct Recorded {
+  Entry entry;
+  std::vector<Point> points;
+};
+
+struct Totals {
+  uint32_t kills = 0, violations = 0;
+};
+
+Totals exhaust(const Recorded& operation, const Options& options) {
+  uint32_t stores = 0, calls = 0, kills = 0, strayed = 0, violations = 0;
+  const auto count = static_cast<uint32_t>(operation.points.size());
+  for (uint32_t k = 0; k < count; ++k) {
+    const Point& p = operation.points[k];
+    stores += p.when == When::kAfterStore ? 1 : 0;
+    calls += p.when == When::kBeforeCall ? 1 : 0;
+    if (options.point >= 0 ? options.point != k : k % options.every != options.every / 2 && k + 1 != count) continue;
+    ++kills;
+    const bool good = run(operation.entry, &p);
+    strayed += report_->strayed ? 1 : 0;
+    if (options.verbose || options.point >= 0) std::printf("  %u %s%s\n", k, describe(p).c_str(), report_->strayed ? " (strayed)" : "");
+    if (good) continue;
+    ++violations;
+    std::printf("VIOLATION --operation %s --point %u: %s\n  killed %s\n", operation.entry.name, k, report_->text, describe(p).c_str());
+  }
+  std::printf("%-28s points %4u  stores %4u  system calls %3u  kills %4u  strayed %2u  violations %u\n", operation.entry.name, count,
+              stores, calls, kills, strayed, violations);
+  std::fflush(stdout);
+  return {kills, violations};
+}
+
+std::vector<Entry> all_operations() {
+  std::vector<Entry> all;
+  for (const auto& family : {lock_operations(), wait_operations(), put_operations(), get_operations(), task_operations(),
+                             blob_operations(), lifetime_operations(), recovery_operations()})
+    all.insert(all.end(), family.begin(), family.end());
+  return all;
+}
+
+int run_all(Options options) {
+  const uint64_t start = os::now();
+  std::vector<Recorded> recorded;
+  Totals totals;
+  size_t points = 0;
+  for (const Entry& entry : all_operations()) {
+    if (std::string(entry.name).compare(0, options.operation.size(), options.operation) != 0) continue;
+    if (options.list) {
+      std::puts(entry.name);
+      continue;
+    }
+    if (!run(entry, nullptr)) {
+      ++totals.violations;
+      std::printf("VIOLATION --operation %s, not killed before its end: %s\n", entry.name, report_->text);
+      continue;
+    }
+    recorded.push_back({entry, {report_->points, report_->points + report_->count}});
+    points += report_->count;
+  }
+  if (options.list) return 0;
+  if (recorded.empty() && totals.violations == 0) {
+    std::fprintf(stderr, "no operation begins with %s (--list shows them)\n", options.operation.c_str());
+    return 2;
+  }
+  if (options.seconds > 0 && !recorded.empty()) {
+    // What a kill costs here and now, measured on a few; then as many as fit.
+    const uint64_t from = os::now();
+    uint32_t tried = 0;
+    for (size_t i = 0; i < recorded.size(); i += 3, ++tried) run(recorded[i].entry, &recorded[i].points.back());
+    const double each = static_cast<double>(os::now() - from) / 1e9 / tried;
+    const double left = std::max(1.0, options.seconds - static_cast<double>(os::now() - start) / 1e9);
+    options.every = std::max(options.every, static_cast<uint32_t>(1 + 1.3 * each * static_cast<double>(points) / left));
+  }
+  for (const Recorded& operation : recorded) {
+    const Totals t = exhaust(operation, options);
+    totals.kills += t.kills;
+    totals.violations += t.violations;
+  }
+  std::printf("%zu operations, %zu points, %u kills (one point in %u), %u violations, %.1f s\n", recorded.size(), points,
+              totals.kills, options.every, totals.violations, static_cast<double>(os::now() - start) / 1e9);
+  return totals.violations == 0 ? 0 : 1;
+}
+
+bool parse(int count, char** words, Options& options) {
+  for (int i = 1; i < count; ++i) {
+    const std::string word = words[i];
+    if (word == "--list") {
+      options.list = true;
+    } else if (word == "--verbose") {
+      options.verbose = true;
+    } else if (i + 1 == count) {
+      return false;
+    } else if (word == "--operation") {
+      options.operation = words[++i];
+    } else if (word == "--every") {
+      options.every = static_cast<uint32_t>(std::max(1, std::atoi(words[++i])));
+    } else if (word == "--point") {
+      options.point = std::atol(words[++i]);
+    } else if (word == "--seconds") {
+      options.seconds = std::atof(words[++i]);
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+void violated(const char* file, int line, const char* what) {
+  const char* name = std::strrchr(file, '/');
+  tell(std::string(name != nullptr ? name + 1 : file) + ":" + std::to_string(line) + ": not true: " + what);
+  _exit(1);
+}
+
+Child start(const std::function<int()>& work) {
+  const pid_t pid = forked(work);
+  return {pid, process::slot_of(process::last_fork())};
+}
+
+Child start_and_wait_until_asleep(const std::function<int()>& work) {
+  const Child child = start(work);
+  const auto has_said_so = [&] {
+    for (uint32_t i = 0; i < arena::grown(arena::kNodeTable); ++i)
+      if (process::node(i).owner.load() == child.slot + 1 && process::node(i).futex.load() != 0) return true;
+    return false;
+  };
+  const uint64_t end = os::now() + 10 * kSecond;
+  for (uint32_t seen = 0; seen < 3; seen = has_said_so() && sleeps(child.pid) ? seen + 1 : 0) {
+    CHECK(os::now() < end);
+    usleep(100);
+  }
+  return child;
+}
+
+int result_of(const Child& child) {
+  int status = 0;
+  const uint64_t end = os::now() + kSecond;
+  while (waitpid(child.pid, &status, WNOHANG) == 0) {
+    CHECK(os::now() < end && "a peer is woken within a second");
+    usleep(50);
+  }
+  recover(child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+Child killed_after(const std::function<void()>& work) {
+  const Child child = start([&] {
+    work();
+    kill(getpid(), SIGKILL);
+    return 0;
+  });
+  CHECK(waitpid(child.pid, nullptr, 0) == child.pid);
+  return child;
+}
+
+void recover(const Child& dead) { CHECK(recovery::recover(dead.slot)); }
+
+}  // namespace shoal::exhaust
+
+int main(int count, char** words) {
+  using namespace shoal::exhaust;
+  Options options;
+  if (!parse(count, words, options)) {
+    std::fprintf(stderr, "usage: %s [--operation NAME] [--every N] [--point K] [--seconds S] [--list] [--verbose]\n", words[0]);
+    return 2;
+  }
+  if (const char* reason = why_not(); reason != nullptr && !options.list) {
+    std::printf("skipped: %s\n", reason);
+    return kSkipped;
+  }
+  void* shared = mmap(nullptr, sizeof(Report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (shared == MAP_FAILED) {
+    std::perror("mmap");
+    return 2;
+  }
+  report_ = static_cast<Report*>(shared);
+  return run_all(options);
+}
