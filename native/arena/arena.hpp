@@ -27,6 +27,7 @@ struct Header {
   std::atomic<uint32_t> recoveries;        // counts processes that have gone and been recovered
   std::atomic<uint32_t> limbo;             // retired objects that could not be freed yet: a hint
   std::atomic<uint64_t> kept;              // bytes that free blobs keep: a hint
+  std::atomic<uint32_t> kept_segments;     // free segments with memory: a hint
   alignas(64) std::atomic<uint32_t> grown[kTableCount];
   alignas(64) std::atomic<uint32_t> permits[kPermits];  // spinner permits: slot + 1, or 0
 };

@@ -106,6 +106,7 @@ PyObject* get_object(Handle* h, int block, PyObject* timeout) {
     case channel::Result::kDone: return decode(in);
     case channel::Result::kEmpty:
     case channel::Result::kTimeout: return raise_from("queue", "Empty", nullptr);
+    case channel::Result::kNoMemory: return raise_status(arena::Status::kSystem);  // no address space to look at the message
     default: return nullptr;
   }
 }

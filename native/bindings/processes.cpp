@@ -49,7 +49,7 @@ PyObject* arena_statistics(PyObject*, PyObject*) {
     objects += s != object::State::kFree ? 1 : 0;
     retired += s == object::State::kRetired ? 1 : 0;
   }
-  for (uint32_t i = 0; i < arena::grown(arena::kSegmentTable); ++i) segments += channel::segment_word(i).load() != 0 ? 1 : 0;
+  for (uint32_t i = 0; i < arena::grown(arena::kSegmentTable); ++i) segments += channel::is_free(channel::segment_word(i).load()) ? 0 : 1;
   for (uint32_t i = 0; i < arena::grown(arena::kNodeTable); ++i) nodes += process::node(i).owner.load() != 0 ? 1 : 0;
   for (uint32_t i = 0; i < arena::kSlots; ++i)
     processes += process::state_of(process::slot(i).word.load()) != process::State::kFree ? 1 : 0;

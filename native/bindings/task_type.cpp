@@ -185,6 +185,7 @@ PyObject* table_claim(PyObject* self, PyObject* args) {
   const channel::Result r = task::claim(table(self)->tasks->index, in.taken, gil.wait);
   end_wait(gil);
   if (r == channel::Result::kEmpty || r == channel::Result::kTimeout) Py_RETURN_NONE;
+  if (r == channel::Result::kNoMemory) return raise_status(arena::Status::kSystem);  // no address space to look at the message
   if (r != channel::Result::kDone) return nullptr;
   PyObject* payload = payload_of(in);
   return payload != nullptr ? Py_BuildValue("KN", static_cast<unsigned long long>(in.taken.tag), payload) : nullptr;
@@ -227,6 +228,7 @@ PyObject* table_collect(PyObject* self, PyObject* args) {
     r = channel::get_now(index, in.taken, gil.wait);
     end_wait(gil);
   }
+  if (r == channel::Result::kNoMemory && PyList_GET_SIZE(list) == 0) raise_status(arena::Status::kSystem);
   if (PyErr_Occurred() != nullptr) Py_CLEAR(list);
   return list;
 }

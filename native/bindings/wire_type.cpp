@@ -76,7 +76,7 @@ void close_all(Wire* w) {
     *fd = -1;
   }
   // A sender that waits for room looks at its socket.
-  if (w->incoming != nullptr && w->incoming->held) sync::open_all(channel::at(w->incoming->index)->space);
+  if (w->incoming != nullptr && w->incoming->held) sync::call_all(channel::at(w->incoming->index)->space);
   Py_CLEAR(w->incoming);
   Py_CLEAR(w->outgoing);
 }

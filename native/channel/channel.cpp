@@ -73,8 +73,9 @@ bool may_put(void* state) {
   if (c.byte_limit != 0) {
     if (here == 0)
       c.bytes_put.store(c.bytes_taken.load());  // what a killed process did not count is forgotten when the ring is empty
-    else if (c.bytes_put.load() - c.bytes_taken.load() + cost_of(*s.message) > c.byte_limit)
-      return false;
+    else if (static_cast<int64_t>(c.bytes_put.load() - c.bytes_taken.load() + cost_of(*s.message)) >
+             static_cast<int64_t>(c.byte_limit))
+      return false;  // signed: what was taken may be counted after the ring was found empty
     c.bytes_put.fetch_add(cost_of(*s.message));
   }
   return true;
@@ -137,6 +138,7 @@ arena::Status create(const Options& options, uint32_t& index, uint32_t& generati
   if ((options.flags & kJoinable) != 0) {
     status = claim_segment(accounts_of(index), c.accounts);
     if (status != arena::Status::kOk) {
+      object::release_for(index, process::mine());
       object::end_destroy(index);
       return status;
     }
@@ -175,7 +177,7 @@ Result put(uint32_t index, const Message& message, sync::Wait& wait, int bell) {
     r = slept == sync::Slept::kTimeout ? Result::kFull : Result::kInterrupted;
     break;
   }
-  sync::leave(c.space, sleeper, c.maxsize != 0 && length(c.ring) < c.maxsize);
+  sync::leave(c.space, sleeper, c.byte_limit != 0 || length(c.ring) < c.maxsize);
   return r;
 }
 
@@ -267,13 +269,13 @@ void silence(Channel& c, int bell) {
 void close(uint32_t index) {
   Channel& c = *at(index);
   c.flags.fetch_or(kClosed);
-  sync::open_all(c.items);
+  sync::call_all(c.items);
 }
 
 void wake(uint32_t index) {
   Channel& c = *at(index);
   c.attention.fetch_add(1);
-  sync::open_all(c.items);
+  sync::call_all(c.items);
 }
 
 bool task_done(uint32_t index, sync::Wait& wait) {

@@ -84,6 +84,12 @@ void repair_segments(Ring& ring, const Repairs& repairs) {
   sync::unlock(ring.tail_mutex);
 }
 
+// The segment cannot be mapped: no address space (RLIMIT_AS), or the arena's descriptor was closed.
+Result leave_without_memory(sync::Mutex& mutex) {
+  sync::unlock(mutex);
+  return Result::kNoMemory;
+}
+
 Result refused(sync::Lock got) { return got == sync::Lock::kInterrupted ? Result::kInterrupted : Result::kTimeout; }
 
 }  // namespace
@@ -129,6 +135,7 @@ Result put(Ring& ring, const Message& message, sync::Wait& wait, const PutHook& 
   const bool has_blob = message.blob.there();
   const uint32_t payload = has_blob ? 8 : message.bytes, need = size_in_ring(payload);
   uint32_t at = tail.offset(), where = tail.segment();
+  if (where != kNoSegment && segment(where) == nullptr) return leave_without_memory(ring.tail_mutex);
   if (where == kNoSegment || at + need > kLastOffset) {
     uint32_t fresh = 0;
     if (claim_segment(link_of(ring.object), fresh) != arena::Status::kOk &&
@@ -178,11 +185,13 @@ Result take(Ring& ring, Taken& out, sync::Wait& wait, const TakeHook& hook, cons
     return Result::kEmpty;
   }
   head = normal(ring, head);
+  if (segment(head.segment()) == nullptr) return leave_without_memory(ring.head_mutex);
   MessageHead* m = message_at(head.segment(), head.offset());
   while (static_cast<Kind>(m->kind) == Kind::kEnd) {
     const uint32_t left = head.segment();
-    head = Position::make(reinterpret_cast<Segment*>(segment(left))->next.load(std::memory_order_relaxed), kFirstOffset,
-                          head.count());
+    const uint32_t next = reinterpret_cast<Segment*>(segment(left))->next.load(std::memory_order_relaxed);
+    if (segment(next) == nullptr) return leave_without_memory(ring.head_mutex);
+    head = Position::make(next, kFirstOffset, head.count());
     ring.head.store(head.raw, std::memory_order_release);  // first away from it, then free: in between it is a stray
     free_segment(left);
     m = message_at(head.segment(), head.offset());

@@ -21,6 +21,8 @@ inline char* segment(uint32_t index) {
   return arena::cell(arena::kSegmentsAt + index * arena::kSegmentBytes, arena::kSegmentBytes);
 }
 
+constexpr uint64_t kCold = 1ull << 33;  // free, and its memory has been given back
+constexpr bool is_free(uint64_t word) { return word == 0 || word == kCold; }
 constexpr uint64_t link_of(uint32_t object) { return object + 1ull; }
 constexpr uint64_t accounts_of(uint32_t object) { return 1ull << 32 | (object + 1ull); }
 

@@ -95,6 +95,7 @@ void note_listed(uint32_t index) {
 
 bool held_by_nobody(uint32_t index) {
   std::atomic<uint64_t>* words = holders(index);
+  if (words == nullptr) return false;  // no address space to look: assume the worst
   for (uint32_t i = 0; i < kHolderWords; ++i)
     if (words[i].load() != 0) return false;
   return true;
@@ -102,8 +103,12 @@ bool held_by_nobody(uint32_t index) {
 
 void retire_if_unheld(uint32_t index) {
   Word w = load(index);
-  while (w.state() == State::kLive && held_by_nobody(index)) {
-    cell(index)->retired.store(arena::header().fork_sequence.load());
+  while (w.state() == State::kLive && held_by_nobody(index) && cell(index) != nullptr) {
+    // Never lowered: somebody else may have retired it again, after a later fork.
+    std::atomic<uint64_t>& retired = cell(index)->retired;
+    const uint64_t now = arena::header().fork_sequence.load();
+    for (uint64_t before = retired.load(); before < now && !retired.compare_exchange_weak(before, now);) {
+    }
     if (word(index).compare_exchange_strong(w.raw, w.with(State::kRetired).raw)) {
       arena::header().limbo.fetch_add(1, std::memory_order_relaxed);
       return;
@@ -126,8 +131,8 @@ bool release(uint32_t index) {
 
 void release_for(uint32_t index, uint32_t slot) {
   const uint64_t bit = 1ull << slot % 64;
-  if ((holders(index)[slot / 64].load(std::memory_order_relaxed) & bit) == 0) return;
-  clear_bit(index, slot);
+  std::atomic<uint64_t>* words = holders(index);
+  if (words != nullptr && (words[slot / 64].load(std::memory_order_relaxed) & bit) != 0) clear_bit(index, slot);
 }
 
 bool begin_destroy(uint32_t index, Word seen) {

@@ -111,7 +111,7 @@ void sweep_retired() {
   const std::vector<Window> windows = fork_windows();
   for (Candidate& c : candidates) {
     const object::Cell* cell = object::cell(c.index);
-    if (inherited(windows, cell->birth.load(), cell->retired.load())) c.reachable = true;
+    if (cell == nullptr || inherited(windows, cell->birth.load(), cell->retired.load())) c.reachable = true;
   }
   mark_listed(candidates);
   uint32_t left = sweep_blobs(windows);

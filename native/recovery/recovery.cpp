@@ -57,11 +57,10 @@ void free_nodes_of(uint32_t dead) {
 
 void drop_holds_of(uint32_t dead) {
   const uint32_t end = arena::grown(arena::kObjectTable);
-  for (uint32_t i = 0; i < end; ++i)
-    if (object::load(i).state() != object::State::kFree) {
-      object::release_for(i, dead);
-      object::retire_if_unheld(i);  // the dead may have cleared its bit and not got as far as this
-    }
+  for (uint32_t i = 0; i < end; ++i) {
+    object::release_for(i, dead);  // of free cells too: it may have been about to learn that its reference is stale
+    object::retire_if_unheld(i);   // the dead may have cleared its bit and not got as far as this
+  }
 }
 
 // A killed process may have owed somebody a wake-up, in any of the ways sync/gate.hpp names. So everybody who sleeps looks once.

@@ -18,12 +18,16 @@ constexpr uint64_t kLongestSlice = 1'000'000'000;
 Slept sleep(Gate& gate, Sleeper& sleeper, uint32_t object, uint64_t gate_offset, Wait& wait) {
   if (wait.expired()) return Slept::kTimeout;
   wait.begin();
-  if (sleeper.node == process::kNoNode) sleeper.node = process::claim_node(process::NodeKind::kSleeper, object);
   uint64_t deadline = wait.deadline;
-  if (sleeper.node != process::kNoNode)
-    process::node(sleeper.node).futex.store(gate_offset | process::kCounted);
-  else
+  if (sleeper.node == process::kNoNode) {
+    sleeper.node = process::claim_node(process::NodeKind::kSleeper, object);
+    if (sleeper.node != process::kNoNode) {
+      // Recovery may have looked for sleepers between the last look at the condition and this store: look once more.
+      process::node(sleeper.node).futex.store(gate_offset | process::kCounted);
+      return Slept::kAgain;
+    }
     deadline = std::min(deadline, os::now() + kSliceWithoutNode);
+  }
   // A signal that came during the spin or since the caller last looked would otherwise wait for the sleep to end.
   if (wait.should_stop()) return Slept::kInterrupted;
   if (wait.interrupted != nullptr) {

@@ -34,17 +34,29 @@ inline void announce(Gate& gate, Sleeper& sleeper) {
 // Sleeps until the gate has been opened since announce(). Lets go of the GIL through `wait`.
 Slept sleep(Gate& gate, Sleeper& sleeper, uint32_t object, uint64_t gate_offset, Wait& wait);
 
-inline void open_one(Gate& gate) {
+// The waker's look at `announced`, after its change of the condition: either it sees the sleeper or the sleeper sees the change.
+inline bool is_announced(Gate& gate) {
+#if defined(__SANITIZE_THREAD__)
+  return gate.announced.fetch_add(0) != 0;  // ThreadSanitizer knows no fences
+#else
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (gate.announced.load(std::memory_order_relaxed) == 0) return;
+  return gate.announced.load(std::memory_order_relaxed) != 0;
+#endif
+}
+inline void open_one(Gate& gate) {
+  if (!is_announced(gate)) return;
   gate.announced.store(0);
   gate.sequence.fetch_add(1);
   os::futex_wake(gate.sequence, 1);
 }
-inline void open_all(Gate& gate) {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (gate.announced.load(std::memory_order_relaxed) == 0) return;
+inline void open_all(Gate& gate) {  // for a gate that is never opened to one
+  if (!is_announced(gate)) return;
   gate.announced.store(0);
+  gate.sequence.fetch_add(1);
+  os::futex_wake(gate.sequence, INT_MAX);
+}
+// For a gate that is otherwise opened to one: whoever did that has taken `announced` back, and others still sleep.
+inline void call_all(Gate& gate) {
   gate.sequence.fetch_add(1);
   os::futex_wake(gate.sequence, INT_MAX);
 }

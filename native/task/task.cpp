@@ -5,7 +5,9 @@ namespace shoal::task {
 arena::Status create(uint32_t& tasks, uint32_t& tasks_generation, uint32_t& results, uint32_t& results_generation) {
   arena::Status status = channel::create({}, results, results_generation);
   if (status != arena::Status::kOk) return status;
-  return channel::create({.flags = channel::kTasks, .partner = results}, tasks, tasks_generation);
+  status = channel::create({.flags = channel::kTasks, .partner = results}, tasks, tasks_generation);
+  if (status != arena::Status::kOk && object::release(results)) object::end_destroy(results);  // it has no message yet
+  return status;
 }
 
 channel::Result publish(uint32_t results, const channel::Message& m, sync::Wait& wait) {

@@ -112,7 +112,7 @@ inline uint32_t bits_without_object() {
 inline uint32_t segments_in_use() {
   uint32_t count = 0;
   for (uint32_t i = 0; i < arena::grown(arena::kSegmentTable); ++i)
-    count += channel::segment_word(i).load() != 0 ? 1 : 0;
+    count += channel::is_free(channel::segment_word(i).load()) ? 0 : 1;
   return count;
 }
 inline uint32_t blobs_in_use() {

@@ -10,6 +10,7 @@ the server.
 from __future__ import annotations
 
 import os
+import socket
 import warnings
 
 from shoal import _native, _runtime, popen_spawn_posix, spawn
@@ -24,7 +25,6 @@ from shoal.popen_spawn_posix import Reserved, running_tracker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from typing import Any
 
 __all__ = ["Popen"]
@@ -49,7 +49,7 @@ class Popen(popen_spawn_posix.Popen):
 
     method = "forkserver"
     DupFd: Any = _DupFd
-    _line: socket.socket | None = None
+    _line = -1  # the socket through which the server speaks of this child
 
     def _launch(self, process_obj: Any) -> None:
         with Reserved(process_obj) as slot:
@@ -94,14 +94,14 @@ class Popen(popen_spawn_posix.Popen):
             line.close()
             return int(number)
         self.pid = number
-        self._line = line
         self._token = slot.given_to(number)
-        self.sentinel = descriptors[0] if descriptors else line.fileno()
-        self._descriptors += tuple(descriptors)
+        self._line = line.detach()
+        self.sentinel = descriptors[0] if descriptors else self._line
+        self._descriptors += (self._line, *descriptors)
         return 0
 
     def _take_status(self, flag: int) -> int | None:
-        if self._line is None:  # a fresh interpreter after all: this process's own child
+        if self._line < 0:  # a fresh interpreter after all: this process's own child
             return super()._take_status(flag)
         if not has_ended(self.sentinel, None if flag == 0 else 0):
             return None
@@ -115,23 +115,21 @@ class Popen(popen_spawn_posix.Popen):
 
     def _reported(self) -> int | None:
         """What the server says of the child's end; None if it is dead itself."""
-        while self._line is not None and has_ended(self._line.fileno(), PATIENCE):
-            answer, _ = _answer(self._line)
-            if not answer:
-                return None
-            kind, number = protocol.ANSWER.unpack(answer)
-            if kind == protocol.ENDED:
-                return int(number)
+        line = protocol.Socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self._line)
+        try:
+            while has_ended(self._line, PATIENCE):
+                answer, _ = _answer(line)
+                if not answer:
+                    return None
+                kind, number = protocol.ANSWER.unpack(answer)
+                if kind == protocol.ENDED:
+                    return int(number)
+        finally:
+            line.detach()
         return None
 
-    def close(self) -> None:
-        """Close the sentinel and the line to the server."""
-        if self._line is not None:
-            self._line.close()
-        super().close()
 
-
-def _answer(line: socket.socket) -> tuple[bytes, list[int]]:
+def _answer(line: protocol.Socket) -> tuple[bytes, list[int]]:
     try:
         return protocol.receive(line)
     except ConnectionResetError:

@@ -12,11 +12,13 @@
 #include <dlfcn.h>
 #include <string>
 
+#include "channel/segment.hpp"
+#include "held.hpp"
+#include "process/nodes.hpp"
 #include "recovery/lifetime.hpp"
 #include "recovery/recovery.hpp"
 #include "scenario.hpp"
 #include "trace.hpp"
-#include "process/nodes.hpp"
 #include "view.hpp"
 
 namespace shoal::exhaust {
@@ -67,6 +69,14 @@ void at_birth() {
 // --- one case -----------------------------------------------------------------------------------------------------------
 
 void sweep() {
+  // A table whose growth was cut short has memory that it does not know of, until the next one who needs it grows it by the same.
+  const uint32_t node = process::claim_node(process::NodeKind::kSleeper, 0);
+  process::free_node(node);
+  recovery::let_go(make_lock());
+  uint32_t segment = 0;
+  CHECK(channel::claim_segment(channel::link_of(0), segment) == arena::Status::kOk);
+  channel::free_segment(segment);
+
   CHECK(recovery::enter(true));
   recovery::sweep_retired();
   recovery::leave();
@@ -97,6 +107,7 @@ void run_case(const Entry& entry, const Point* point) {
   birth_is_traced_ = false;
   scenario->victim.slot = process::slot_of(process::last_fork());
   wait_for_mark(scenario->victim.pid);
+  scenario->before_steps();
   if (point == nullptr) {
     std::vector<Point> points;
     record(*scenario, points);

@@ -63,6 +63,7 @@ class Scenario {
 
   virtual void prepare() {}       // survivor
   virtual void begin() {}         // victim, before it is traced
+  virtual void before_steps() {}  // survivor, while the victim stands before its first step
   virtual void operate() = 0;     // victim
   virtual void victim_sleeps() {} // survivor: makes it go on
   virtual void at_death() {}      // survivor, before recovery

@@ -41,7 +41,7 @@ uint64_t View::in_use() const {
   uint64_t sum = 0;
   for (uint32_t t = 0; t < arena::kTableCount; ++t) sum = sum * 31 + arena::grown(t);
   for (uint32_t i = 0; i < few(arena::kSegmentTable, kMostSegments); ++i)
-    sum = sum * 31 + (channel::segment_word(i).load() != 0 ? 1 : 0);
+    sum = sum * 31 + (channel::is_free(channel::segment_word(i).load()) ? 0 : 1);
   for (uint32_t i = 0; i < few(arena::kBlobTable, kMostBlobs); ++i) sum = sum * 31 + (blob_word(0, i).backed() != 0 ? 1 : 0);
   return sum;
 }
@@ -61,7 +61,7 @@ void View::gather() {
   const uint32_t segments = few(arena::kSegmentTable, kMostSegments);
   add(arena::kSegmentWordsAt, segments * 8);
   for (uint32_t i = 0; i < segments; ++i) {
-    if (channel::segment_word(i).load() == 0) continue;
+    if (channel::is_free(channel::segment_word(i).load())) continue;
     const uint64_t at = arena::kSegmentsAt + i * arena::kSegmentBytes;
     add(at, kSegmentBegin);
     add(at + arena::kSegmentBytes - kSegmentEnd, kSegmentEnd);
@@ -117,7 +117,7 @@ Census take_census() {
     for (uint32_t k = 0; k < arena::kSlots / 64; ++k)
       c.holds += static_cast<uint32_t>(__builtin_popcountll(object::holders(i)[k].load()));
   }
-  for (uint32_t i = 0; i < arena::grown(arena::kSegmentTable); ++i) c.segments += channel::segment_word(i).load() != 0 ? 1 : 0;
+  for (uint32_t i = 0; i < arena::grown(arena::kSegmentTable); ++i) c.segments += channel::is_free(channel::segment_word(i).load()) ? 0 : 1;
   blob::for_each([&](blob::Name, blob::Word) { ++c.blobs; });
   for (uint32_t i = 0; i < arena::grown(arena::kNodeTable); ++i) c.nodes += process::node(i).owner.load() != 0 ? 1 : 0;
   for (const std::atomic<uint32_t>& permit : arena::header().permits) c.permits += permit.load() != 0 ? 1 : 0;
@@ -126,7 +126,7 @@ Census take_census() {
   std::set<uint64_t> pages;
   uint64_t bytes = 0;
   const auto has = [&](uint64_t from, uint64_t length) {
-    for (uint64_t p = from / arena::kPage; p < (from + length + arena::kPage - 1) / arena::kPage; ++p) pages.insert(p);
+    for (uint64_t p = from / arena::kPage; length != 0 && p < (from + length + arena::kPage - 1) / arena::kPage; ++p) pages.insert(p);
   };
   has(0, arena::kNodesAt);
   has(arena::kNodesAt, arena::grown(arena::kNodeTable) * arena::kNodeBytes);

@@ -1,0 +1,271 @@
+// Semaphore, Event, Condition, Barrier.
+#include "held.hpp"
+#include "sync/barrier.hpp"
+#include "sync/condition.hpp"
+#include "sync/event.hpp"
+
+namespace shoal::exhaust {
+
+namespace {
+
+using sync::Obtained;
+
+class SemaphoreScenario : public Scenario {
+ public:
+  SemaphoreScenario(uint32_t value, uint32_t maximum) : value_(value), maximum_(maximum) {}
+  void prepare() override { semaphore = make_semaphore(value_, maximum_); }
+  // Whatever the victim had taken with a permit is back.
+  void check() override {
+    CHECK(sync::value_of(body()) == value_);
+    for (uint32_t i = 0; i < value_; ++i) {
+      sync::Wait wait = soon();
+      CHECK(sync::acquire(body(), semaphore, wait) == Obtained::kYes);
+    }
+    CHECK(!sync::try_acquire(body()));
+    for (uint32_t i = 0; i < value_; ++i) CHECK(sync::release(body()));
+  }
+  void finish() override { recovery::let_go(semaphore); }
+
+ protected:
+  sync::SemaphoreBody& body() const { return *object::body<sync::SemaphoreBody>(semaphore); }
+  uint32_t take() const {
+    uint32_t permit = 0;
+    sync::Wait wait;
+    CHECK(sync::acquire_permit(body(), semaphore, wait, permit) == Obtained::kYes);
+    return permit;
+  }
+  int take_and_give() const { return sync::release_permit(body(), take()) ? 10 : 11; }
+
+  uint32_t value_, maximum_;
+  uint32_t semaphore = 0;
+};
+
+class Take final : public SemaphoreScenario {
+ public:
+  Take() : SemaphoreScenario(2, 2) {}
+  void operate() override { take(); }
+};
+
+// The survivor has the only permit, the victim sleeps for it, a peer behind the victim.
+class TakeAsleep final : public SemaphoreScenario {
+ public:
+  TakeAsleep() : SemaphoreScenario(1, 1) {}
+  void prepare() override {
+    SemaphoreScenario::prepare();
+    mine = take();
+  }
+  void operate() override { take(); }
+  void victim_sleeps() override {
+    peer = start_and_wait_until_asleep([&] { return take_and_give(); });
+    CHECK(sync::release_permit(body(), mine));
+    given = true;
+  }
+  void check() override {
+    if (!given) CHECK(sync::release_permit(body(), mine));
+    if (peer.pid != 0) CHECK(result_of(peer) == 10);
+    SemaphoreScenario::check();
+  }
+
+ private:
+  uint32_t mine = 0;
+  Child peer;
+  bool given = false;
+};
+
+class Give final : public SemaphoreScenario {
+ public:
+  explicit Give(bool sleeper) : SemaphoreScenario(1, 1), sleeper_(sleeper) {}
+  void begin() override { permit = take(); }
+  void before_steps() override {
+    if (sleeper_) peer = start_and_wait_until_asleep([&] { return take_and_give(); });
+  }
+  void operate() override { sync::release_permit(body(), permit); }
+  void check() override {
+    if (sleeper_) CHECK(result_of(peer) == 10);
+    SemaphoreScenario::check();
+  }
+
+ private:
+  bool sleeper_;
+  uint32_t permit = 0;
+  Child peer;
+};
+
+// Two give and take at once: the last operation in the word is another's, which the victim has to help.
+class TakeAfterPeer final : public SemaphoreScenario {
+ public:
+  TakeAfterPeer() : SemaphoreScenario(3, 3) {}
+  void before_steps() override { mine = take(); }
+  void operate() override {
+    const uint32_t permit = take();
+    take();
+    sync::release_permit(body(), permit);
+  }
+  void check() override {
+    CHECK(sync::value_of(body()) == 2);
+    CHECK(sync::release_permit(body(), mine));
+    SemaphoreScenario::check();
+  }
+
+ private:
+  uint32_t mine = 0;
+};
+
+// Bare tokens: what the dead has given stays given, what it has taken stays taken.
+class GiveBare final : public SemaphoreScenario {
+ public:
+  GiveBare() : SemaphoreScenario(0, sync::kSemaphoreMost) {}
+  void before_steps() override {
+    peer = start_and_wait_until_asleep([&] {
+      sync::Wait wait;
+      return sync::acquire(body(), semaphore, wait) == Obtained::kYes ? 10 : 11;
+    });
+  }
+  void operate() override { sync::release(body()); }
+  void at_death() override { given = (body().word.load() >> 46) != 0; }  // operations are counted in it
+  void check() override {
+    if (!given) CHECK(sync::release(body()));
+    CHECK(result_of(peer) == 10);
+    SemaphoreScenario::check();
+  }
+
+ private:
+  Child peer;
+  bool given = false;
+};
+
+// --- Event --------------------------------------------------------------------------------------------------------------
+
+class SetEvent final : public Scenario {
+ public:
+  void prepare() override {
+    event = make_object<sync::EventBody>(object::Kind::kEvent, [](sync::EventBody&) {});
+    peer = start_and_wait_until_asleep([&] {
+      sync::Wait wait;
+      return sync::wait(body(), event, wait) == sync::Waited::kYes ? 10 : 11;
+    });
+  }
+  void operate() override { sync::set(body()); }
+  void check() override {
+    if (!sync::is_set(body())) sync::set(body());
+    CHECK(result_of(peer) == 10);
+  }
+  void finish() override { recovery::let_go(event); }
+
+ private:
+  sync::EventBody& body() const { return *object::body<sync::EventBody>(event); }
+  uint32_t event = 0;
+  Child peer;
+};
+
+// --- Condition ----------------------------------------------------------------------------------------------------------
+
+class ConditionScenario : public Scenario {
+ public:
+  void prepare() override {
+    condition = make_object<sync::WaitersBody>(object::Kind::kCondition, [](sync::WaitersBody&) {});
+  }
+  void finish() override { recovery::let_go(condition); }
+
+ protected:
+  sync::WaitersBody& body() const { return *object::body<sync::WaitersBody>(condition); }
+  int wait_once() const {
+    sync::Waiter waiter;
+    sync::Wait wait;
+    if (!sync::enter(body(), condition, waiter)) return 12;
+    return sync::sleep(body(), condition, waiter, wait) == sync::Waited::kYes ? 10 : 11;
+  }
+  uint32_t condition = 0;
+};
+
+class Notify final : public ConditionScenario {
+ public:
+  void prepare() override {
+    ConditionScenario::prepare();
+    peer = start_and_wait_until_asleep([&] { return wait_once(); });
+  }
+  void operate() override { sync::notify(body(), condition, 1); }
+  void check() override {
+    // One notification, by the victim or by the survivor; the peer has left, or has been told.
+    sync::notify(body(), condition, 1);
+    CHECK(result_of(peer) == 10);
+    CHECK(sync::count_waiters(body(), condition) == 0);
+  }
+
+ private:
+  Child peer;
+};
+
+// A waiter is killed; the one behind it is notified all the same.
+class WaitNotified final : public ConditionScenario {
+ public:
+  void operate() override { wait_once(); }
+  void victim_sleeps() override {
+    CHECK(sync::notify(body(), condition, 1) == 1);
+  }
+  void check() override {
+    CHECK(sync::count_waiters(body(), condition) == 0);
+    const Child peer = start_and_wait_until_asleep([&] { return wait_once(); });
+    CHECK(sync::notify(body(), condition, 1) == 1);
+    CHECK(result_of(peer) == 10);
+  }
+};
+
+// --- Barrier ------------------------------------------------------------------------------------------------------------
+
+// Of two parties one sleeps. The barrier is passed or broken, nobody waits for the dead.
+class Arrive final : public Scenario {
+ public:
+  explicit Arrive(bool with_action) : with_action_(with_action) {}
+  void prepare() override {
+    barrier = make_object<sync::BarrierBody>(object::Kind::kBarrier, [](sync::BarrierBody& b) { sync::init(b, 2); });
+    peer = start_and_wait_until_asleep([&] { return arrive_once(); });
+  }
+  void operate() override { arrive_once(); }
+  void check() override {
+    const bool broken = sync::is_broken(body());
+    if (!broken && sync::count_waiting(body()) == 1) {  // it had not said yet that it came
+      CHECK(arrive_once() == 10);
+      CHECK(result_of(peer) == 10);
+    } else {
+      const int how = result_of(peer);
+      CHECK(how == (broken ? 11 : 10));
+    }
+    sync::reset(body());
+    CHECK(!sync::is_broken(body()) && sync::count_waiting(body()) == 0);
+  }
+  void finish() override { recovery::let_go(barrier); }
+
+ private:
+  sync::BarrierBody& body() const { return *object::body<sync::BarrierBody>(barrier); }
+  int arrive_once() const {
+    sync::Party party;
+    sync::Wait wait;
+    sync::Passed how = sync::arrive(body(), barrier, with_action_, party, wait);
+    if (how == sync::Passed::kMustAct) how = sync::finish(body(), party, true);
+    return how == sync::Passed::kPassed ? 10 : how == sync::Passed::kBroken ? 11 : 12;
+  }
+  bool with_action_;
+  uint32_t barrier = 0;
+  Child peer;
+};
+
+}  // namespace
+
+std::vector<Entry> wait_operations() {
+  return {
+      {"semaphore.take", make<Take>},
+      {"semaphore.take.asleep", make<TakeAsleep>},
+      {"semaphore.take.mixed", make<TakeAfterPeer>},
+      {"semaphore.give", make<Give, false>},
+      {"semaphore.give.sleeper", make<Give, true>},
+      {"semaphore.give.bare", make<GiveBare>},
+      {"event.set", make<SetEvent>},
+      {"condition.notify", make<Notify>},
+      {"condition.wait", make<WaitNotified>},
+      {"barrier.arrive", make<Arrive, false>},
+      {"barrier.arrive.action", make<Arrive, true>},
+  };
+}
+
+}  // namespace shoal::exhaust
