@@ -20,6 +20,7 @@ VENV := .venv$(KEY)
 BIN := $(VENV)/bin
 STATE := $(VENV)/.shoal
 ARGS ?=
+EXHAUST := build/wheel$(KEY)/native/tests/shoal-exhaust
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # Two who work in one checkout may say `make` at once: what changes the environment is done by one at a time.
@@ -34,7 +35,7 @@ ACTIVATE := export PATH='$(CURDIR)/$(BIN)':"$$PATH"
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 	echo
-	echo "PYTHON=python3.12 chooses the interpreter, ARGS='-k queue' goes to pytest (test, exhaust) or to the benchmarks (bench)."
+	echo "PYTHON=python3.12 chooses the interpreter, ARGS='-k queue' goes to pytest (test), to the benchmarks (bench) or to shoal-exhaust (exhaust)."
 
 demo:  ## build, install, run the demonstration
 	@$(ALONE) installed
@@ -46,7 +47,7 @@ test: demo lint  ## the same, then the linters and the whole test suite
 	echo "== native tests"
 	ctest --test-dir 'build/wheel$(KEY)' --output-on-failure --timeout 120
 	echo "== tests"
-	'$(BIN)/python' -m pytest $(ARGS)
+	SHOAL_EXHAUST_PROGRAM='$(CURDIR)/$(EXHAUST)' '$(BIN)/python' -m pytest $(ARGS)
 
 dev:  ## for work: Python is taken from src/, the core is built in build/dev (repeat after changing C++)
 	@$(ALONE) developed
@@ -56,8 +57,8 @@ bench: ## compare with the standard library and others
 	'$(BIN)/python' -m benchmarks $(ARGS)
 
 exhaust:  ## kill every operation of the core at every step (long)
-	@$(ALONE) installed requirements-test
-	SHOAL_EXHAUST=all '$(BIN)/python' -m pytest tests/crash $(ARGS)
+	@$(ALONE) native-tests
+	'$(EXHAUST)' $(ARGS)
 
 # ThreadSanitizer of older compilers cannot live with the address randomisation of newer kernels: without it, where one may.
 sanitize:  ## the native tests under AddressSanitizer, UBSan and ThreadSanitizer

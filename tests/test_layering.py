@@ -277,7 +277,8 @@ def test_a_native_house_in_order_passes(tmp_path):
         {
             "os/futex.hpp": "#include <linux/futex.h>\n",
             "blob/blob.hpp": '#include "os/futex.hpp"\n',
-            "object/object.cpp": '#include "object.hpp"\n#include "blob/blob.hpp"\n',
+            "channel/ring.hpp": "",
+            "channel/ring.cpp": '#include "ring.hpp"\n#include "blob/blob.hpp"\n',
             "object/object.hpp": "",
             "bindings/module.cpp": '#include <Python.h>\n#include <nanobind/nanobind.h>\n#include "object/object.hpp"\n',
         },

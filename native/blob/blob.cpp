@@ -39,10 +39,11 @@ bool is(Name name, Word w, State state) { return w.state() == state && w.generat
 bool free_from(Name name, Word w) {
   uint64_t pages = w.backed();
   const uint64_t bytes = pages * arena::kPage;
-  if (bytes != 0 && kept().load(std::memory_order_relaxed) + bytes > kept_limit()) {
-    // Punch while it is still owned: once it is free, somebody else may be writing into it. A killed owner's blob is punched by whoever frees it.
+  if (bytes == 0 || kept().load(std::memory_order_relaxed) + bytes > kept_limit()) {
+    // Punch while it is still owned: once it is free, somebody else may be writing into it. A word that speaks of no pages is one whose owner was killed
+    // while it gave or took them: whoever frees it punches as well.
     const Word empty = Word::make(w.state(), false, w.owner(), 0, w.generation());
-    if (!swap(name, w, empty)) return false;
+    if (bytes != 0 && !swap(name, w, empty)) return false;
     arena::punch(offset_of(name), arena::blob_bytes(name.size_class()));
     w = empty;
     pages = 0;
@@ -77,8 +78,8 @@ arena::Status allocate(uint64_t payload_bytes, uint32_t mention_count, Name& nam
       [&](uint32_t i) {
         Word w{words[i].load()};
         return w.state() == State::kFree &&
-               words[i].compare_exchange_strong(
-                   w.raw, Word::make(State::kOwned, false, me, w.backed(), w.generation()).raw);
+               words[i].compare_exchange_strong(w.raw,
+                                                Word::make(State::kOwned, false, me, w.backed(), w.generation()).raw);
       },
       index);
   if (status != arena::Status::kOk) return status;
@@ -91,6 +92,11 @@ arena::Status allocate(uint64_t payload_bytes, uint32_t mention_count, Name& nam
   const uint64_t pages = arena::align(bytes, arena::kPage) / arena::kPage;
   if (w.backed() < pages) {
     const uint64_t from = w.backed() * arena::kPage, more = (pages - w.backed()) * arena::kPage;
+    if (from != 0) {  // until it has them all it speaks of none
+      const Word none = Word::make(State::kOwned, false, me, 0, w.generation());
+      swap(name, w, none);
+      w = none;
+    }
     status = arena::commit(offset_of(name) + from, more);
     if (status == arena::Status::kNoMemory && trim(more) != 0) status = arena::commit(offset_of(name) + from, more);
     if (status != arena::Status::kOk) {
@@ -117,9 +123,7 @@ Head* head(Name name) {
   return reinterpret_cast<Head*>(arena::cell(offset_of(name), arena::blob_bytes(name.size_class())));
 }
 
-Mention* mentions(Head* h) {
-  return reinterpret_cast<Mention*>(payload(h) + arena::align(h->payload_bytes, 8));
-}
+Mention* mentions(Head* h) { return reinterpret_cast<Mention*>(payload(h) + arena::align(h->payload_bytes, 8)); }
 
 void set_listed(Name name) { word(name).fetch_or(1ull << 3); }
 

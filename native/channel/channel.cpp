@@ -54,7 +54,7 @@ void repair_head_of(Ring& ring, uint32_t dead_slot, bool committed) {
 
 void repair_tail_of(Ring& ring) {
   Channel& c = of(ring);
-  c.bell.store(0);  // perhaps not rung: the next producer rings again, a bell too many is silenced by who finds nothing
+  c.bell.store(kUnsure);
 }
 
 const Repairs kRepairs = {repair_head_of, repair_tail_of};
@@ -72,7 +72,8 @@ bool may_put(void* state) {
   if (c.maxsize != 0 && here >= c.maxsize) return false;
   if (c.byte_limit != 0) {
     if (here == 0)
-      c.bytes_put.store(c.bytes_taken.load());  // what a killed process did not count is forgotten when the ring is empty
+      c.bytes_put.store(
+          c.bytes_taken.load());  // what a killed process did not count is forgotten when the ring is empty
     else if (static_cast<int64_t>(c.bytes_put.load() - c.bytes_taken.load() + cost_of(*s.message)) >
              static_cast<int64_t>(c.byte_limit))
       return false;  // signed: what was taken may be counted after the ring was found empty
@@ -85,8 +86,8 @@ bool may_put(void* state) {
 void ring_bell(void* state) {
   auto& s = *static_cast<PutState*>(state);
   Channel& c = *s.c;
-  if (c.armed.load() == 0 || s.bell < 0 || c.bell.load() != 0) return;
-  c.bell.store(1);
+  if (c.armed.load() == 0 || s.bell < 0 || c.bell.load() == kRung) return;
+  c.bell.store(kRung);
   const uint64_t one = 1;
   while (write(s.bell, &one, sizeof one) < 0 && errno == EINTR) {
   }
@@ -111,7 +112,7 @@ void note_taken(void* state, const MessageHead& m) {
 
 void silence_if_rung(void* state) {
   auto& s = *static_cast<TakeState*>(state);
-  if (s.bell >= 0 && s.c->bell.load() != 0) silence(*s.c, s.bell);
+  if (s.bell >= 0 && s.c->bell.load() != kSilent) silence(*s.c, s.bell);
 }
 
 TakeHook take_hook(Channel& c, TakeState& state) {
@@ -127,7 +128,8 @@ uint64_t gate_offset(uint32_t index, const sync::Gate& gate) { return object::of
 }  // namespace
 
 arena::Status create(const Options& options, uint32_t& index, uint32_t& generation) {
-  arena::Status status = object::claim((options.flags & kTasks) != 0 ? object::Kind::kTaskTable : object::Kind::kChannel, index);
+  arena::Status status =
+      object::claim((options.flags & kTasks) != 0 ? object::Kind::kTaskTable : object::Kind::kChannel, index);
   if (status != arena::Status::kOk) return status;
   Channel& c = *at(index);
   init(c.ring, index);
@@ -244,8 +246,8 @@ bool arm(uint32_t index, uint32_t how, int bell, sync::Wait& wait) {
   if (enter_tail(c.ring, wait, kRepairs) != Result::kDone) return false;
   c.armed.fetch_or(how);
   const bool empty = is_empty(c.ring);
-  if (!empty && how == kArmedAlways && c.bell.load() == 0) {
-    c.bell.store(1);
+  if (!empty && how == kArmedAlways && c.bell.load() != kRung) {
+    c.bell.store(kRung);
     const uint64_t one = 1;
     while (write(bell, &one, sizeof one) < 0 && errno == EINTR) {
     }
@@ -258,7 +260,7 @@ void silence(Channel& c, int bell) {
   sync::Wait forever;
   if (enter_tail(c.ring, forever, kRepairs) != Result::kDone) return;
   if (is_empty(c.ring)) {
-    c.bell.store(0);  // first the word: killed in between, the bell is one too many, which a later silence takes
+    c.bell.store(kSilent);  // killed here, its repair says kUnsure
     uint64_t rung = 0;
     while (read(bell, &rung, sizeof rung) < 0 && errno == EINTR) {
     }

@@ -8,11 +8,16 @@
 namespace shoal::channel {
 
 constexpr uint32_t kJoinable = 1;
-constexpr uint32_t kTasks = 2;    // a pool's tasks: a claim is noted in the claimer's slot
-constexpr uint32_t kClosed = 4;   // get() on an empty ring ends at once
+constexpr uint32_t kTasks = 2;   // a pool's tasks: a claim is noted in the claimer's slot
+constexpr uint32_t kClosed = 4;  // get() on an empty ring ends at once
 
 constexpr uint32_t kArmedOnce = 1;    // somebody sleeps in poll(): ring once
 constexpr uint32_t kArmedAlways = 2;  // somebody has asked for the descriptor
+
+constexpr uint32_t kSilent = 0;  // the bell has not been written to
+constexpr uint32_t kRung = 1;    // it has, or is about to be
+constexpr uint32_t kUnsure =
+    2;  // a process was killed that may have rung or silenced it: who puts rings, who finds nothing silences
 
 // The rest of a channel, beside its ring.
 struct Channel {
@@ -21,16 +26,16 @@ struct Channel {
   sync::Gate space;  // producers of a bounded channel
   sync::Gate done;   // join()
   std::atomic<uint32_t> flags;
-  std::atomic<uint32_t> armed;      // under tail_mutex
-  std::atomic<uint32_t> bell;       // 1: the bell's descriptor has been written to, or is about to be
-  std::atomic<uint32_t> attention;  // counts calls for those who wait in get(): wake() and deaths
+  std::atomic<uint32_t> armed;       // under tail_mutex
+  std::atomic<uint32_t> bell;        // what the bell's descriptor says, under tail_mutex: kSilent, kRung, kUnsure
+  std::atomic<uint32_t> attention;   // counts calls for those who wait in get(): wake() and deaths
   std::atomic<uint32_t> done_total;  // under head_mutex, as are the next two
   std::atomic<uint32_t> touching;    // whose account is being changed
   alignas(64) uint64_t maxsize;      // messages; 0: unbounded
   uint64_t byte_limit;               // bytes of messages under way; 0: unbounded
   std::atomic<uint64_t> bytes_put, bytes_taken;
-  uint32_t accounts;        // a joinable queue's segment with one count for each slot
-  uint32_t partner;         // a task table's channel for results
+  uint32_t accounts;               // a joinable queue's segment with one count for each slot
+  uint32_t partner;                // a task table's channel for results
   std::atomic<uint32_t> closings;  // counts descriptors of a pipe that were closed: look at the socket
 };
 static_assert(sizeof(Channel) <= sizeof(object::Cell::body));
@@ -51,7 +56,7 @@ Result put(uint32_t index, const Message& message, sync::Wait& wait, int bell = 
 Result get(uint32_t index, Taken& out, sync::Wait& wait, int bell = -1);
 // Waits until there is a message, and leaves it there.
 Result await(uint32_t index, sync::Wait& wait);
-// One look, no waiting. 
+// One look, no waiting.
 Result get_now(uint32_t index, Taken& out, sync::Wait& wait, int bell = -1);
 Result put_now(uint32_t index, const Message& message, sync::Wait& wait, int bell = -1);
 

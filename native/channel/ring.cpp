@@ -15,7 +15,9 @@ MessageHead* message_at(uint32_t segment_index, uint32_t offset) {
   return reinterpret_cast<MessageHead*>(segment(segment_index) + offset);
 }
 
-uint32_t size_in_ring(uint32_t payload) { return static_cast<uint32_t>(sizeof(MessageHead)) + (payload + 15) / 16 * 16; }
+uint32_t size_in_ring(uint32_t payload) {
+  return static_cast<uint32_t>(sizeof(MessageHead)) + (payload + 15) / 16 * 16;
+}
 
 // Where head really stands: a head without a segment starts at the first one ever. Only for a ring that has had a message.
 Position normal(const Ring& ring, Position head) {
@@ -40,7 +42,7 @@ void free_stray_segments(Ring& ring) {
     return false;
   };
   for (uint32_t i = 0; i < grown; ++i)
-    if (segment_word(i).load() == link_of(ring.object) && !in_chain(i)) free_segment(i);
+    if (segment_word(i).load() == link_of(ring.object) && !in_chain(i)) discard_segment(i);
   ring.strays.store(0);
 }
 

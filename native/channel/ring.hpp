@@ -13,7 +13,7 @@
 
 namespace shoal::channel {
 
-constexpr uint32_t kInline = 8192;       // bytes of payload in the ring itself; what is larger is a blob
+constexpr uint32_t kInline = 8192;  // bytes of payload in the ring itself; what is larger is a blob
 constexpr uint32_t kNoSegment = 0xffffff;
 
 struct Position {
@@ -22,7 +22,8 @@ struct Position {
   uint32_t offset() const { return static_cast<uint32_t>(raw >> 24 & 0xfff) * 16; }
   uint32_t count() const { return static_cast<uint32_t>(raw >> 36); }
   static Position make(uint32_t segment, uint32_t offset, uint32_t count) {
-    return {static_cast<uint64_t>(segment) | static_cast<uint64_t>(offset / 16) << 24 | static_cast<uint64_t>(count & 0xfffffff) << 36};
+    return {static_cast<uint64_t>(segment) | static_cast<uint64_t>(offset / 16) << 24 |
+            static_cast<uint64_t>(count & 0xfffffff) << 36};
   }
   bool operator==(const Position&) const = default;
 };
@@ -63,7 +64,7 @@ static_assert(sizeof(sync::Mutex) + 24 <= 64, "a side's mutex and word share one
 static_assert(sizeof(Ring) == 320);
 
 struct Message {
-  const void* data = nullptr;
+  const void* data = "";
   uint32_t bytes = 0;
   uint16_t flags = 0;
   uint64_t tag = 0;
@@ -76,8 +77,8 @@ struct Taken {
   uint32_t bytes = 0;
   uint16_t flags = 0;
   uint64_t tag = 0;
-  blob::Name blob;  // owned by this process now
-  bool more = false;  // there was another message behind it
+  blob::Name blob;                  // owned by this process now
+  bool more = false;                // there was another message behind it
   const uint32_t* heard = nullptr;  // calls (channel.hpp, wake) up to here are known; nullptr: up to now
 };
 

@@ -3,10 +3,11 @@
 namespace shoal::channel {
 
 namespace {
-constexpr arena::TableShape kShape = {arena::kSegmentTable,
-                                      arena::kSegments,
-                                      8,
-                                      {{arena::kSegmentWordsAt, 8}, {arena::kSegmentsAt, arena::kSegmentBytes}, {0, 0}}};
+constexpr arena::TableShape kShape = {
+    arena::kSegmentTable,
+    arena::kSegments,
+    8,
+    {{arena::kSegmentWordsAt, 8}, {arena::kSegmentsAt, arena::kSegmentBytes}, {0, 0}}};
 thread_local uint32_t hint_ = 0;
 constexpr uint32_t kKeptMost = 256;  // free segments that keep their memory: 16 MiB, for the next backlog
 
@@ -46,7 +47,7 @@ void free_segments_of(uint32_t object) {
   const uint32_t end = arena::grown(arena::kSegmentTable);
   for (uint32_t i = 0; i < end; ++i) {
     const uint64_t owner = segment_word(i).load();
-    if (owner == link_of(object) || owner == accounts_of(object)) free_segment(i);
+    if (owner == link_of(object) || owner == accounts_of(object)) discard_segment(i);
   }
 }
 
@@ -58,8 +59,11 @@ void free_segment(uint32_t index) {
     hint_ = index;
     return;
   }
-  // While it still has its owner: once it is free, somebody else may be writing into it. Killed in between, it is freed again by repair and gets its
-  // memory back by being touched.
+  discard_segment(index);
+}
+
+void discard_segment(uint32_t index) {
+  // While it still has its owner: once it is free, somebody else may be writing into it.
   arena::punch(offset_of(index), arena::kSegmentBytes);
   segment_word(index).store(kCold, std::memory_order_release);
 }

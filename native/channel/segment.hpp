@@ -29,5 +29,7 @@ constexpr uint64_t accounts_of(uint32_t object) { return 1ull << 32 | (object + 
 arena::Status claim_segment(uint64_t owner, uint32_t& index);
 void free_segments_of(uint32_t object);  // recovery: of an object that was never published
 void free_segment(uint32_t index);
+// The same for one whose owner was killed, perhaps before it had its memory or after it was given back.
+void discard_segment(uint32_t index);
 
 }  // namespace shoal::channel

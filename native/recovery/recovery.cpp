@@ -21,7 +21,11 @@ constexpr uint64_t kGraceForUnclaimed = 60'000'000'000;  // ns: a child claims i
 
 void free_blobs_of(uint32_t dead) {
   blob::for_each([&](blob::Name name, blob::Word w) {
-    if (w.state() == blob::State::kOwned && w.owner() == dead) let_go(name, dead);
+    if (w.state() != blob::State::kOwned || w.owner() != dead) return;
+    if (w.backed() == 0)
+      blob::free_owned(name, dead);  // it has no head yet, or no more
+    else
+      let_go(name, dead);
   });
 }
 
@@ -30,7 +34,8 @@ void recover_objects(uint32_t dead, bool clean) {
   for (uint32_t i = 0; i < end; ++i) {
     const object::Word w = object::load(i);
     switch (w.state()) {
-      case object::State::kFree: break;
+      case object::State::kFree:
+        break;
       case object::State::kClaimed:
         if (w.owner() == dead) {
           channel::free_segments_of(i);
@@ -44,7 +49,8 @@ void recover_objects(uint32_t dead, bool clean) {
           object::end_destroy(i);
         }
         break;
-      default: recover_kind(w.kind(), i, dead, clean);
+      default:
+        recover_kind(w.kind(), i, dead, clean);
     }
   }
 }
@@ -84,7 +90,8 @@ void call_collectors() {
   const uint32_t end = arena::grown(arena::kObjectTable);
   for (uint32_t i = 0; i < end; ++i) {
     const object::Word w = object::load(i);
-    if (w.kind() == object::Kind::kTaskTable && w.state() == object::State::kLive) channel::wake(channel::at(i)->partner);
+    if (w.kind() == object::Kind::kTaskTable && w.state() == object::State::kLive)
+      channel::wake(channel::at(i)->partner);
   }
 }
 
@@ -168,9 +175,12 @@ bool is_dead(uint32_t index) {
   const uint64_t word = s.word.load();
   const pid_t pid = s.pid.load();
   switch (process::state_of(word)) {
-    case State::kFree: return false;
-    case State::kRecovering: return true;
-    case State::kLive: return process::token_says_dead(index) || (pid > 0 && os::process_is_gone(pid, s.ticks.load()));
+    case State::kFree:
+      return false;
+    case State::kRecovering:
+      return true;
+    case State::kLive:
+      return process::token_says_dead(index) || (pid > 0 && os::process_is_gone(pid, s.ticks.load()));
     case State::kReserved: {
       if (pid > 0) return os::process_is_gone(pid, s.ticks.load());
       // Nobody told its pid. Its parent may be about to; a child that has not come in a minute never existed or was killed at once.

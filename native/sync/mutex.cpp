@@ -11,6 +11,17 @@ namespace {
 constexpr uint64_t kSpin = 3'000;        // ns: several times what a section takes
 constexpr uint64_t kSlice = 20'000'000;  // ns between looks at signals
 
+int lock_until(pthread_mutex_t& mutex, uint64_t deadline) {
+#if defined(__SANITIZE_THREAD__)  // ThreadSanitizer of older compilers does not know clocklock
+  int error = EBUSY;
+  while ((error = pthread_mutex_trylock(&mutex)) == EBUSY && os::now() < deadline) usleep(20);
+  return error;
+#else
+  const timespec t = os::to_timespec(deadline);
+  return pthread_mutex_clocklock(&mutex, CLOCK_MONOTONIC, &t);
+#endif
+}
+
 Lock outcome(int error) { return error == EOWNERDEAD ? Lock::kTakenFromDead : Lock::kTaken; }
 
 }  // namespace
@@ -35,8 +46,7 @@ Lock lock(Mutex& mutex, Wait& wait) {
   } while (os::now() < end);
   wait.begin();
   for (;;) {
-    const timespec t = os::to_timespec(os::now() + kSlice);
-    error = pthread_mutex_clocklock(&mutex.native, CLOCK_MONOTONIC, &t);
+    error = lock_until(mutex.native, os::now() + kSlice);
     if (error == 0 || error == EOWNERDEAD) return outcome(error);
     if (wait.should_stop()) return Lock::kInterrupted;
     // A holder in the middle of a section is about to leave it, so a deadline of "now" still waits one slice.

@@ -12,7 +12,8 @@ constexpr uint64_t kBlobBytes = channel::kInline + 1;
 void messages_come_in_order_and_unchanged() {
   Channel c;
   std::mt19937 random(1);
-  const uint64_t sizes[] = {0, 1, 15, 16, 17, 100, 4'000, channel::kInline - 1, channel::kInline, kBlobBytes, 70'000, 300'000};
+  const uint64_t sizes[] = {0,          1,      15,     16, 17, 100, 4'000, channel::kInline - 1, channel::kInline,
+                            kBlobBytes, 70'000, 300'000};
   std::vector<uint64_t> under_way;
   uint64_t put_count = 0, got_count = 0;
   for (int round = 0; round < 300; ++round) {
@@ -141,8 +142,8 @@ Tally* tally = nullptr;
 
 void produce(const Channel& c, const Crowd& crowd, uint32_t producer) {
   for (uint64_t i = 0; i < crowd.each; ++i)
-    CHECK(put(c.index, producer * crowd.each + i, crowd.blobs && i % 3 == 0 ? kBlobBytes : i % 50, within(20 * kSecond)) ==
-          Result::kDone);
+    CHECK(put(c.index, producer * crowd.each + i, crowd.blobs && i % 3 == 0 ? kBlobBytes : i % 50,
+              within(20 * kSecond)) == Result::kDone);
 }
 void consume(const Channel& c, const Crowd& crowd) {
   std::vector<uint64_t> last(crowd.producers, kNoTag);

@@ -19,13 +19,13 @@
 namespace shoal::test {
 
 // Like CHECK, with figures: what is said must name what failed.
-#define CHECK_EQUAL(left, right)                                                                                     \
-  do {                                                                                                               \
-    const auto l_ = static_cast<unsigned long long>(left), r_ = static_cast<unsigned long long>(right);              \
-    if (l_ != r_) {                                                                                                  \
+#define CHECK_EQUAL(left, right)                                                                             \
+  do {                                                                                                       \
+    const auto l_ = static_cast<unsigned long long>(left), r_ = static_cast<unsigned long long>(right);      \
+    if (l_ != r_) {                                                                                          \
       std::fprintf(stderr, "%s:%d: %s is %llu, not %s = %llu\n", __FILE__, __LINE__, #left, l_, #right, r_); \
-      std::_Exit(1);                                                                                                 \
-    }                                                                                                                \
+      std::_Exit(1);                                                                                         \
+    }                                                                                                        \
   } while (false)
 
 constexpr uint32_t kSlowdown = SHOAL_SANITIZED;  // how much less to do

@@ -59,12 +59,12 @@ void consume(const Channel& c, uint32_t line, uint32_t place, std::atomic<uint64
   for (uint64_t round = 0;; ++round) {
     const Got got = get(c.index, round % 3 == 0 ? within(kMillisecond) : sync::Wait{});
     steps.fetch_add(1);
-    if (got.result == Result::kEmpty) continue;
+    if (got.result == Result::kEmpty || got.result == Result::kTimeout) continue;
     CHECK(got.result == Result::kDone);
     const uint64_t life = got.tag / kEach, n = got.tag % kEach;
     CHECK_EQUAL(got.bytes, bytes_of(line, got.tag));
-    CHECK_EQUAL(l.seen[got.tag].fetch_add(1), 0);           // no duplicate
-    CHECK(l.last[place][life].exchange(n + 1) < n + 1);     // each producer's order
+    CHECK_EQUAL(l.seen[got.tag].fetch_add(1), 0);        // no duplicate
+    CHECK(l.last[place][life].exchange(n + 1) < n + 1);  // each producer's order
     l.reported.fetch_add(1);
     if (line == 2) {
       sync::Wait wait;
@@ -173,9 +173,7 @@ int main(int argc, char** argv) {
     all_get_on(false);
     for (Place& p : places)
       if (!p.consumes) end(p.pid, SIGKILL);
-    until([&] {
-      return plain.length() + bounded.length() + joinable.length() == 0;
-    });
+    until([&] { return plain.length() + bounded.length() + joinable.length() == 0; });
     // Joined: every message was reported done, or its consumer killed.
     for (int n = 0; n < 50 && (*channels[2]).length() == 0; ++n) {
       sync::Wait wait = within(kSecond);
@@ -213,8 +211,9 @@ int main(int argc, char** argv) {
         }
       }
       if (lost > killed_consumers[line]) {
-        std::fprintf(stderr, "deaths_test: channel %u lost %llu messages, though only %llu consumers were killed\n", line,
-                     static_cast<unsigned long long>(lost), static_cast<unsigned long long>(killed_consumers[line]));
+        std::fprintf(stderr, "deaths_test: channel %u lost %llu messages, though only %llu consumers were killed\n",
+                     line, static_cast<unsigned long long>(lost),
+                     static_cast<unsigned long long>(killed_consumers[line]));
         return 1;
       }
     }
@@ -226,8 +225,9 @@ int main(int argc, char** argv) {
     CHECK_EQUAL(permits_in_use(), 0);
     CHECK_EQUAL(objects_in_use(), kChannels);
     CHECK(segments_in_use() <= kChannels + 1);  // one each, and the accounts
-    std::printf("deaths_test: %llu messages, %llu kills, %llu of the recoverer\n", static_cast<unsigned long long>(messages),
-                static_cast<unsigned long long>(kills), static_cast<unsigned long long>(recoverers_killed));
+    std::printf("deaths_test: %llu messages, %llu kills, %llu of the recoverer\n",
+                static_cast<unsigned long long>(messages), static_cast<unsigned long long>(kills),
+                static_cast<unsigned long long>(recoverers_killed));
   }
   sweep();
   CHECK_EQUAL(segments_in_use(), 0);

@@ -30,6 +30,7 @@ int epoll_fd, changed_fd;
 
 constexpr int kLookAtUnclaimed = 10'000;  // ms, while there are slots without a process
 constexpr uint64_t kChanged = UINT64_MAX;
+constexpr useconds_t kLetStartsFinish = 2'000;  // microseconds
 
 void forget(uint32_t i) {
   if (watched[i].pidfd >= 0) close(watched[i].pidfd);  // leaves the epoll set by itself
@@ -43,11 +44,13 @@ void announce_changes() {
     const uint64_t one = 1;
     if (write(changed_fd, &one, sizeof one) < 0 && errno == EBADF) return;
     os::futex_wait(changed, seen, os::kNever);
+    // Processes often start in bursts, and a start has no time to spare: let it finish. Whoever dies meanwhile is found dead.
+    usleep(kLetStartsFinish);
   }
 }
 
 struct Census {
-  uint32_t present = 0, unclaimed = 0;
+  uint32_t present = 0, unclaimed = 0, recovered = 0;  // recovered: nothing will tell of these again, so look once more
 };
 
 // Opens a pidfd for each process that has come since, and recovers who is dead already.
@@ -62,6 +65,7 @@ Census look_at_slots() {
     if (state == State::kFree) continue;
     if (state == State::kRecovering) {
       recovery::recover(i);
+      ++census.recovered;
       continue;
     }
     ++census.present;
@@ -69,17 +73,24 @@ Census look_at_slots() {
     // exec ends a process for us though its pidfd stays silent; the token tells.
     if (process::token_says_dead(i)) {
       recovery::recover(i);
+      ++census.recovered;
       continue;
     }
     if (pid <= 0) {
       ++census.unclaimed;
-      if (recovery::is_dead(i)) recovery::recover(i);
+      if (recovery::is_dead(i)) {
+        recovery::recover(i);
+        ++census.recovered;
+      }
       continue;
     }
     if (watched[i].pidfd >= 0) continue;
     const int fd = os::pidfd_open(pid);
     if (fd < 0) {
-      if (errno == ESRCH) recovery::recover(i);
+      if (errno == ESRCH) {
+        recovery::recover(i);
+        ++census.recovered;
+      }
       continue;
     }
     if (s.ticks.load() == 0) s.ticks = os::start_ticks(pid);
@@ -124,6 +135,7 @@ int main(int argc, char** argv) {
 
   for (;;) {
     const Census census = look_at_slots();
+    if (census.recovered != 0) continue;
     if (census.present == 0) break;
     epoll_event events[64];
     const int n = epoll_wait(epoll_fd, events, 64, census.unclaimed != 0 ? kLookAtUnclaimed : -1);

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # typing takes long to import, and what is imported here every forked child carries
 if TYPE_CHECKING:
     import multiprocessing as package
     from multiprocessing import connection, context, process, reduction, util
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 else:
     _alias = sys.modules.get("_shoal_alias")
     package = import_module(_alias.STANDARD if _alias is not None and _alias.active() else "multiprocessing")
-    connection, context, process, reduction, util = (
-        import_module(f"{package.__name__}.{name}")
-        for name in ("connection", "context", "process", "reduction", "util")
+    context, process, reduction, util = (
+        import_module(f"{package.__name__}.{name}") for name in ("context", "process", "reduction", "util")
     )
 
 __all__ = ["connection", "context", "package", "process", "reduction", "util"]

@@ -13,9 +13,8 @@ from __future__ import annotations
 import atexit
 import io
 import sys
-from pathlib import Path
 
-from shoal import _alias, _native, _runtime, _standard, reduction
+from shoal import _native, _runtime, _standard, reduction
 from shoal._pickling import payload
 from shoal._runtime import default_context
 
@@ -34,7 +33,7 @@ __all__ = [
 ]
 
 _theirs: Any = _standard.spawn
-_home = str(Path(__file__).absolute().parent.parent)
+_home = __file__.rsplit("/", 2)[0]
 
 WINEXE = False
 WINSERVICE = False
@@ -76,7 +75,7 @@ def main_reaches_children(data: dict[str, Any]) -> bool:
     if name is not None:
         return not (name == "__main__" or name.endswith(".__main__"))
     path = data.get("init_main_from_path")
-    return path is not None and Path(path).stem != "ipython"
+    return path is not None and path.rpartition("/")[2].partition(".")[0] != "ipython"
 
 
 def pickled(process_obj: Any) -> list[Any]:
@@ -147,6 +146,8 @@ def spawn_main(
         alias: whether ``multiprocessing`` means shoal.
     """
     if alias:
+        from shoal import _alias  # noqa: PLC0415 - only under `shoal run`
+
         _alias.install()
     _runtime.attach(arena, token)
     inherit(tracker_fd, server_fd)

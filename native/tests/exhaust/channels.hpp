@@ -42,6 +42,8 @@ inline uint64_t get_number(uint32_t index, sync::Wait wait) {
   if (channel::get(index, out, wait) != channel::Result::kDone) return 0;
   uint64_t first = 0, last = 0;
   if (out.blob.there()) {
+    const blob::Word w = blob::load(out.blob);
+    CHECK(w.state() == blob::State::kOwned && w.owner() == process::mine() && w.generation() == out.blob.generation());
     blob::Head* h = blob::head(out.blob);
     CHECK(h->payload_bytes == kBlobPayload);
     std::memcpy(&first, blob::payload(h), 8);
@@ -56,12 +58,8 @@ inline uint64_t get_number(uint32_t index, sync::Wait wait) {
   return out.tag;
 }
 
-inline uint32_t puts(uint32_t index) {
-  return channel::Position{channel::at(index)->ring.tail.load()}.count();
-}
-inline uint32_t gets(uint32_t index) {
-  return channel::Position{channel::at(index)->ring.head.load()}.count();
-}
+inline uint32_t puts(uint32_t index) { return channel::Position{channel::at(index)->ring.tail.load()}.count(); }
+inline uint32_t gets(uint32_t index) { return channel::Position{channel::at(index)->ring.head.load()}.count(); }
 
 // Messages from `number` on are all there, in order, whole, and nothing else; new ones get through.
 inline void drain(uint32_t index, uint64_t number, uint64_t last, Letter letter = {}) {

@@ -33,6 +33,19 @@ class Get : public Scenario {
   uint32_t channel = 0, taken_before = 0, taken = 0;
 };
 
+// Nobody recovers before somebody else gets: that one finds the section's holder dead, and repairs.
+class GetUnrecovered final : public Get {
+ public:
+  using Get::Get;
+  void recover_victim() override {}
+  void check() override {
+    CHECK(get_number(channel, soon()) == taken + 1);
+    CHECK(put_number(channel, how_.before + 1, how_.letter, soon()) == Result::kDone);
+    recover(victim);
+    drain(channel, taken + 2, how_.before + 1, how_.letter);
+  }
+};
+
 // The victim sleeps in an empty channel, a peer behind it; then one message comes.
 class GetEmpty final : public Get {
  public:
@@ -75,11 +88,16 @@ class GetFull final : public Get {
 // The victim leaves a segment behind.
 class GetAcross final : public Get {
  public:
-  GetAcross() : Get({.before = 10, .letter = {.words = 1020}}) {}
+  // `cold`: enough free segments keep their memory, so this one's is given back.
+  explicit GetAcross(bool cold) : Get({.before = 10, .letter = {.words = 1020}}), cold_(cold) {}
   void prepare() override {
     Get::prepare();
+    if (cold_) arena::header().kept_segments = 1 << 20;
     for (taken_before = 0; taken_before < 8; ++taken_before) CHECK(get_number(channel, soon()) == taken_before + 1);
   }
+
+ private:
+  bool cold_;
 };
 
 // --- joinable -----------------------------------------------------------------------------------------------------------
@@ -90,7 +108,8 @@ class Joinable : public Get {
   // What the dead had taken counts as done; the rest is done by the survivor; then join returns.
   void check() override {
     CHECK(gets(channel) == taken_before + taken);
-    for (uint64_t n = taken_before + taken + 1; n <= how_.before; ++n) CHECK(get_number(channel, soon()) == n && task_done());
+    for (uint64_t n = taken_before + taken + 1; n <= how_.before; ++n)
+      CHECK(get_number(channel, soon()) == n && task_done());
     sync::Wait wait = soon();
     CHECK(channel::join(channel, wait) == Result::kDone);
     CHECK(!task_done());
@@ -105,6 +124,18 @@ class Joinable : public Get {
   bool task_done() const {
     sync::Wait wait = soon();
     return channel::task_done(channel, wait);
+  }
+};
+
+class JoinableUnrecovered final : public Joinable {
+ public:
+  using Joinable::Joinable;
+  void recover_victim() override {}
+  void check() override {
+    CHECK(get_number(channel, soon()) == taken + 1 && task_done());
+    recover(victim);
+    taken_before = 1;
+    Joinable::check();
   }
 };
 
@@ -136,13 +167,19 @@ std::vector<Entry> get_operations() {
       {"channel.get", [] { return std::unique_ptr<Scenario>(new Get({})); }},
       {"channel.get.last", [] { return std::unique_ptr<Scenario>(new Get({.before = 1})); }},
       {"channel.get.blob", [] { return std::unique_ptr<Scenario>(new Get({.letter = {.blob = true}})); }},
-      {"channel.get.across", make<GetAcross>},
+      {"channel.get.across", make<GetAcross, false>},
+      {"channel.get.across.cold", make<GetAcross, true>},
       {"channel.get.asleep", make<GetEmpty, false>},
       {"channel.get.asleep.blob", make<GetEmpty, true>},
       {"channel.get.full", make<GetFull>},
       {"channel.get.bytes", [] { return std::unique_ptr<Scenario>(new Get({.options = {.byte_limit = 4096}})); }},
       {"channel.get.joinable", [] { return std::unique_ptr<Scenario>(new Joinable(2, {})); }},
       {"channel.get.joinable.blob", [] { return std::unique_ptr<Scenario>(new Joinable(2, {.blob = true})); }},
+      {"channel.get.unrecovered", [] { return std::unique_ptr<Scenario>(new GetUnrecovered(How{})); }},
+      {"channel.get.blob.unrecovered",
+       [] { return std::unique_ptr<Scenario>(new GetUnrecovered(How{.letter = {.blob = true}})); }},
+      {"channel.get.joinable.unrecovered",
+       [] { return std::unique_ptr<Scenario>(new JoinableUnrecovered(3, {.blob = true})); }},
       {"channel.task-done", make<TaskDone>},
   };
 }

@@ -6,10 +6,10 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include <dlfcn.h>
 #include <algorithm>
 #include <csignal>
 #include <cstring>
-#include <dlfcn.h>
 #include <string>
 
 #include "channel/segment.hpp"
@@ -155,7 +155,8 @@ bool run(const Entry& entry, const Point* point) {
 // --- the command line ---------------------------------------------------------------------------------------------------
 
 std::string describe(const Point& p) {
-  static const char* const kNames[] = {"at the start", "after a store", "before system call", "after system call", "asleep in system call", "at the end"};
+  static const char* const kNames[] = {"at the start",      "after a store",         "before system call",
+                                       "after system call", "asleep in system call", "at the end"};
   std::string text = kNames[static_cast<int>(p.when)];
   if (p.call >= 0) text += " " + std::to_string(p.call);
   Dl_info info{};
@@ -199,21 +200,24 @@ Totals exhaust(const Recorded& operation, const Options& options) {
     ++kills;
     const bool good = run(operation.entry, &p);
     strayed += report_->strayed ? 1 : 0;
-    if (options.verbose || options.point >= 0) std::printf("  %u %s%s\n", k, describe(p).c_str(), report_->strayed ? " (strayed)" : "");
+    if (options.verbose || options.point >= 0)
+      std::printf("  %u %s%s\n", k, describe(p).c_str(), report_->strayed ? " (strayed)" : "");
     if (good) continue;
     ++violations;
-    std::printf("VIOLATION --operation %s --point %u: %s\n  killed %s\n", operation.entry.name, k, report_->text, describe(p).c_str());
+    std::printf("VIOLATION --operation %s --point %u: %s\n  killed %s\n", operation.entry.name, k, report_->text,
+                describe(p).c_str());
   }
-  std::printf("%-28s points %4u  stores %4u  system calls %3u  kills %4u  strayed %2u  violations %u\n", operation.entry.name, count,
-              stores, calls, kills, strayed, violations);
+  std::printf("%-28s points %4u  stores %4u  system calls %3u  kills %4u  strayed %2u  violations %u\n",
+              operation.entry.name, count, stores, calls, kills, strayed, violations);
   std::fflush(stdout);
   return {kills, violations};
 }
 
 std::vector<Entry> all_operations() {
   std::vector<Entry> all;
-  for (const auto& family : {lock_operations(), wait_operations(), put_operations(), get_operations(), task_operations(),
-                             blob_operations(), lifetime_operations(), recovery_operations()})
+  for (const auto& family :
+       {lock_operations(), wait_operations(), put_operations(), get_operations(), bell_operations(), task_operations(),
+        blob_operations(), lifetime_operations(), recovery_operations()})
     all.insert(all.end(), family.begin(), family.end());
   return all;
 }
@@ -256,8 +260,8 @@ int run_all(Options options) {
     totals.kills += t.kills;
     totals.violations += t.violations;
   }
-  std::printf("%zu operations, %zu points, %u kills (one point in %u), %u violations, %.1f s\n", recorded.size(), points,
-              totals.kills, options.every, totals.violations, static_cast<double>(os::now() - start) / 1e9);
+  std::printf("%zu operations, %zu points, %u kills (one point in %u), %u violations, %.1f s\n", recorded.size(),
+              points, totals.kills, options.every, totals.violations, static_cast<double>(os::now() - start) / 1e9);
   return totals.violations == 0 ? 0 : 1;
 }
 
@@ -342,7 +346,8 @@ int main(int count, char** words) {
   using namespace shoal::exhaust;
   Options options;
   if (!parse(count, words, options)) {
-    std::fprintf(stderr, "usage: %s [--operation NAME] [--every N] [--point K] [--seconds S] [--list] [--verbose]\n", words[0]);
+    std::fprintf(stderr, "usage: %s [--operation NAME] [--every N] [--point K] [--seconds S] [--list] [--verbose]\n",
+                 words[0]);
     return 2;
   }
   if (const char* reason = why_not(); reason != nullptr && !options.list) {

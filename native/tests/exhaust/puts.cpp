@@ -1,4 +1,5 @@
 // Putting into a channel.
+#include "channel/segment.hpp"
 #include "channels.hpp"
 
 namespace shoal::exhaust {
@@ -8,17 +9,19 @@ namespace {
 using channel::Result;
 
 struct How {
-  uint32_t before = 0;     // messages in it already
-  Letter letter = {};      // what they are like, and the one that the victim puts
+  uint32_t before = 0;  // messages in it already
+  Letter letter = {};   // what they are like, and the one that the victim puts
   uint64_t maxsize = 0;
   uint64_t byte_limit = 0;
-  bool sleeper = false;    // a peer sleeps in get()
+  bool sleeper = false;  // a peer sleeps in get()
+  bool cold = false;     // free segments have no memory
 };
 
 class Put : public Scenario {
  public:
   explicit Put(How how) : how_(how) {}
   void prepare() override {
+    if (how_.cold) make_cold();
     channel = make_channel({.maxsize = how_.maxsize, .byte_limit = how_.byte_limit});
     for (uint64_t n = 1; n <= how_.before; ++n) CHECK(put_number(channel, n, how_.letter, soon()) == Result::kDone);
     if (how_.sleeper) peer = start_and_wait_until_asleep([&] { return static_cast<int>(get_number(channel, {})); });
@@ -38,12 +41,31 @@ class Put : public Scenario {
   void finish() override { recovery::let_go(channel); }
 
  protected:
+  static void make_cold() {
+    arena::header().kept_segments = 1 << 20;
+    uint32_t segments[8];
+    for (uint32_t& s : segments) CHECK(channel::claim_segment(channel::link_of(0), s) == arena::Status::kOk);
+    for (const uint32_t s : segments) channel::free_segment(s);
+  }
   How how_;
   uint32_t channel = 0;
   bool committed = false;
   Child peer;
 };
 
+// Nobody recovers before somebody else puts: that one finds the section's holder dead, and repairs.
+class PutUnrecovered final : public Put {
+ public:
+  using Put::Put;
+  void recover_victim() override {}
+  void check() override {
+    const uint64_t last = how_.before + (committed ? 1 : 0);
+    CHECK(put_number(channel, last + 1, how_.letter, soon()) == Result::kDone);
+    CHECK(get_number(channel, soon()) == 1);
+    recover(victim);
+    drain(channel, 2, last + 1, how_.letter);
+  }
+};
 
 // The channel is full: the victim sleeps for room, a peer behind it; then the survivor takes one message out.
 class PutFull final : public Put {
@@ -97,12 +119,17 @@ std::vector<Entry> put_operations() {
   return {
       {"channel.put", [] { return std::unique_ptr<Scenario>(new Put({.before = 2})); }},
       {"channel.put.first", [] { return std::unique_ptr<Scenario>(new Put({})); }},
+      {"channel.put.first.cold", [] { return std::unique_ptr<Scenario>(new Put({.cold = true})); }},
       {"channel.put.sleeper", [] { return std::unique_ptr<Scenario>(new Put({.sleeper = true})); }},
       {"channel.put.blob", [] { return std::unique_ptr<Scenario>(new Put({.before = 1, .letter = {.blob = true}})); }},
       {"channel.put.blob.first", [] { return std::unique_ptr<Scenario>(new Put({.letter = {.blob = true}})); }},
       {"channel.put.blob.sleeper",
        [] { return std::unique_ptr<Scenario>(new Put({.letter = {.blob = true}, .sleeper = true})); }},
       {"channel.put.across", make<PutAcross>},
+      {"channel.put.unrecovered", [] { return std::unique_ptr<Scenario>(new PutUnrecovered(How{.before = 1})); }},
+      {"channel.put.first.unrecovered", [] { return std::unique_ptr<Scenario>(new PutUnrecovered(How{})); }},
+      {"channel.put.blob.unrecovered",
+       [] { return std::unique_ptr<Scenario>(new PutUnrecovered(How{.letter = {.blob = true}})); }},
       {"channel.put.bounded", [] { return std::unique_ptr<Scenario>(new Put({.before = 1, .maxsize = 4})); }},
       {"channel.put.bytes", [] { return std::unique_ptr<Scenario>(new Put({.before = 1, .byte_limit = 4096})); }},
       {"channel.put.full", make<PutFull>},

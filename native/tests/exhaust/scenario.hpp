@@ -19,8 +19,8 @@ namespace shoal::exhaust {
 
 // Ends this process with a violation; main.cpp tells at which point.
 [[noreturn]] void violated(const char* file, int line, const char* what);
-#define CHECK(condition)                                                                      \
-  do {                                                                                        \
+#define CHECK(condition)                                                          \
+  do {                                                                            \
     if (!(condition)) ::shoal::exhaust::violated(__FILE__, __LINE__, #condition); \
   } while (false)
 
@@ -61,15 +61,15 @@ class Scenario {
   virtual uint64_t quota() const { return 64ull << 20; }
   virtual bool from_birth() const { return false; }  // traced while it claims its slot, too
 
-  virtual void prepare() {}       // survivor
-  virtual void begin() {}         // victim, before it is traced
-  virtual void before_steps() {}  // survivor, while the victim stands before its first step
-  virtual void operate() = 0;     // victim
-  virtual void victim_sleeps() {} // survivor: makes it go on
-  virtual void at_death() {}      // survivor, before recovery
+  virtual void prepare() {}        // survivor
+  virtual void begin() {}          // victim, before it is traced
+  virtual void before_steps() {}   // survivor, while the victim stands before its first step
+  virtual void operate() = 0;      // victim
+  virtual void victim_sleeps() {}  // survivor: makes it go on
+  virtual void at_death() {}       // survivor, before recovery
   virtual void recover_victim() { recover(victim); }
-  virtual void check() = 0;       // survivor, after recovery
-  virtual void finish() {}        // survivor: lets go of what prepare() made
+  virtual void check() = 0;  // survivor, after recovery
+  virtual void finish() {}   // survivor: lets go of what prepare() made
 
   Child victim;
 };
@@ -89,6 +89,7 @@ std::vector<Entry> lock_operations();
 std::vector<Entry> wait_operations();
 std::vector<Entry> put_operations();
 std::vector<Entry> get_operations();
+std::vector<Entry> bell_operations();
 std::vector<Entry> task_operations();
 std::vector<Entry> blob_operations();
 std::vector<Entry> lifetime_operations();

@@ -109,8 +109,8 @@ const char* why_not() {
   if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status)) {
     return "ptrace is forbidden here";
   }
-  if (ptrace(PTRACE_SINGLESTEP, pid, nullptr, nullptr) != 0 || waitpid(pid, &status, 0) != pid ||
-      !WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
+  if (ptrace(PTRACE_SINGLESTEP, pid, nullptr, nullptr) != 0 || waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status) ||
+      WSTOPSIG(status) != SIGTRAP)
     reason = "ptrace cannot single-step here";
   kill(pid, SIGKILL);
   waitpid(pid, nullptr, 0);
@@ -147,7 +147,8 @@ void record(Scenario& scenario, std::vector<Point>& points) {
       view.renew();
     }
     const uint64_t changed = view.renew();
-    if (call || changed != 0) points.push_back({call ? When::kAfterCall : When::kAfterStore, nth, address, changed, number});
+    if (call || changed != 0)
+      points.push_back({call ? When::kAfterCall : When::kAfterStore, nth, address, changed, number});
   }
 }
 

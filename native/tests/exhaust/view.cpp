@@ -31,10 +31,17 @@ const char* address_of(uint64_t offset) {
 
 void View::add(uint64_t offset, uint64_t bytes) {
   if (bytes == 0) return;
-  const char* at = address_of(offset);
-  if (at == nullptr) return;
+  const char* at = offset < arena::kSegmentsAt ? address_of(offset) : nullptr;
   ranges_.push_back({at, offset, static_cast<uint32_t>(bytes), static_cast<uint32_t>(copy_.size())});
-  copy_.insert(copy_.end(), at, at + bytes);
+  copy_.resize(copy_.size() + bytes);
+  std::memcpy(copy_.data() + ranges_.back().copied_at, now(ranges_.back()), bytes);
+}
+
+const char* View::now(const Range& r) {
+  if (r.at != nullptr) return r.at;
+  read_.resize(std::max<size_t>(read_.size(), r.bytes));
+  const ssize_t n = pread(arena::descriptor(), read_.data(), r.bytes, static_cast<off_t>(r.offset));
+  return n == static_cast<ssize_t>(r.bytes) ? read_.data() : copy_.data() + r.copied_at;
 }
 
 uint64_t View::in_use() const {
@@ -42,7 +49,8 @@ uint64_t View::in_use() const {
   for (uint32_t t = 0; t < arena::kTableCount; ++t) sum = sum * 31 + arena::grown(t);
   for (uint32_t i = 0; i < few(arena::kSegmentTable, kMostSegments); ++i)
     sum = sum * 31 + (channel::is_free(channel::segment_word(i).load()) ? 0 : 1);
-  for (uint32_t i = 0; i < few(arena::kBlobTable, kMostBlobs); ++i) sum = sum * 31 + (blob_word(0, i).backed() != 0 ? 1 : 0);
+  for (uint32_t i = 0; i < few(arena::kBlobTable, kMostBlobs); ++i)
+    sum = sum * 31 + (blob_word(0, i).backed() != 0 ? 1 : 0);
   return sum;
 }
 
@@ -76,13 +84,14 @@ uint64_t View::renew() {
   uint64_t changed = 0;
   for (const Range& r : ranges_) {
     char* copy = copy_.data() + r.copied_at;
-    if (std::memcmp(copy, r.at, r.bytes) == 0) continue;
+    const char* here = now(r);
+    if (std::memcmp(copy, here, r.bytes) == 0) continue;
     if (changed == 0) {
       uint32_t i = 0;
-      while (i < r.bytes && copy[i] == r.at[i]) ++i;
+      while (i < r.bytes && copy[i] == here[i]) ++i;
       changed = r.offset + std::min(i, r.bytes - 1) + (r.offset + i == 0 ? 1 : 0);  // never 0
     }
-    std::memcpy(copy, r.at, r.bytes);
+    std::memcpy(copy, here, r.bytes);
   }
   if (changed != 0 && in_use() != in_use_) gather();
   return changed;
@@ -117,7 +126,6 @@ Census take_census() {
     for (uint32_t k = 0; k < arena::kSlots / 64; ++k)
       c.holds += static_cast<uint32_t>(__builtin_popcountll(object::holders(i)[k].load()));
   }
-  for (uint32_t i = 0; i < arena::grown(arena::kSegmentTable); ++i) c.segments += channel::is_free(channel::segment_word(i).load()) ? 0 : 1;
   blob::for_each([&](blob::Name, blob::Word) { ++c.blobs; });
   for (uint32_t i = 0; i < arena::grown(arena::kNodeTable); ++i) c.nodes += process::node(i).owner.load() != 0 ? 1 : 0;
   for (const std::atomic<uint32_t>& permit : arena::header().permits) c.permits += permit.load() != 0 ? 1 : 0;
@@ -126,27 +134,35 @@ Census take_census() {
   std::set<uint64_t> pages;
   uint64_t bytes = 0;
   const auto has = [&](uint64_t from, uint64_t length) {
-    for (uint64_t p = from / arena::kPage; length != 0 && p < (from + length + arena::kPage - 1) / arena::kPage; ++p) pages.insert(p);
+    for (uint64_t p = from / arena::kPage; length != 0 && p < (from + length + arena::kPage - 1) / arena::kPage; ++p)
+      pages.insert(p);
   };
   has(0, arena::kNodesAt);
   has(arena::kNodesAt, arena::grown(arena::kNodeTable) * arena::kNodeBytes);
   has(arena::kObjectWordsAt, arena::grown(arena::kObjectTable) * 8ull);
   bytes += arena::grown(arena::kObjectTable) * (arena::kHolderBytes + arena::kObjectBytes);
   has(arena::kSegmentWordsAt, arena::grown(arena::kSegmentTable) * 8ull);
-  bytes += arena::grown(arena::kSegmentTable) * arena::kSegmentBytes;
+  for (uint32_t i = 0; i < arena::grown(arena::kSegmentTable); ++i) {
+    const uint64_t word = channel::segment_word(i).load();
+    c.segments += channel::is_free(word) ? 0 : 1;
+    bytes += word != channel::kCold ? arena::kSegmentBytes : 0;
+  }
   for (uint32_t k = 0; k < arena::kBlobClasses; ++k) {
     const uint32_t end = arena::grown(arena::kBlobTable + k);
     has(arena::kBlobWordsAt + arena::blob_first_word(k) * 8ull, end * 8ull);
     for (uint32_t i = 0; i < end; ++i) bytes += blob_word(k, i).backed() * arena::kPage;
   }
-  c.stray_bytes = static_cast<int64_t>(arena::bytes_in_use()) - static_cast<int64_t>(bytes + pages.size() * arena::kPage);
+  c.stray_bytes =
+      static_cast<int64_t>(arena::bytes_in_use()) - static_cast<int64_t>(bytes + pages.size() * arena::kPage);
   return c;
 }
 
 std::string to_string(const Census& c) {
   char text[256];
-  std::snprintf(text, sizeof text, "slots %u, objects %u, holds %u, segments %u, blobs %u, nodes %u, permits %u, stray bytes %lld",
-                c.slots, c.objects, c.holds, c.segments, c.blobs, c.nodes, c.permits, static_cast<long long>(c.stray_bytes));
+  std::snprintf(text, sizeof text,
+                "slots %u, objects %u, holds %u, segments %u, blobs %u, nodes %u, permits %u, stray bytes %lld",
+                c.slots, c.objects, c.holds, c.segments, c.blobs, c.nodes, c.permits,
+                static_cast<long long>(c.stray_bytes));
   return text;
 }
 

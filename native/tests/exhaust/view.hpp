@@ -19,15 +19,16 @@ class View {
 
  private:
   struct Range {
-    const char* at;
+    const char* at;  // nullptr: read from the file, since touching what was punched out would give it memory again
     uint64_t offset;
     uint32_t bytes, copied_at;
   };
   void add(uint64_t offset, uint64_t bytes);
+  const char* now(const Range& range);
   void gather();
   uint64_t in_use() const;  // changes whenever other ranges are to be compared
   std::vector<Range> ranges_;
-  std::vector<char> copy_;
+  std::vector<char> copy_, read_;
   uint64_t in_use_ = 0;
 };
 

@@ -200,9 +200,7 @@ class Notify final : public ConditionScenario {
 class WaitNotified final : public ConditionScenario {
  public:
   void operate() override { wait_once(); }
-  void victim_sleeps() override {
-    CHECK(sync::notify(body(), condition, 1) == 1);
-  }
+  void victim_sleeps() override { CHECK(sync::notify(body(), condition, 1) == 1); }
   void check() override {
     CHECK(sync::count_waiters(body(), condition) == 0);
     const Child peer = start_and_wait_until_asleep([&] { return wait_once(); });

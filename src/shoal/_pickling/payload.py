@@ -11,7 +11,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import tempfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +72,8 @@ def _unnamed_file() -> int:
     try:
         return os.memfd_create("shoal-start")
     except OSError:
+        import tempfile  # noqa: PLC0415 - slow to import, and hardly ever needed
+
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())
 

@@ -202,8 +202,6 @@ class Source:
         function = self._function
         start = self.position
         self.position += len(items)
-        if self._length is not None and self.position >= self._length and not self._stream:
-            self.exhausted = True
         if function.data is not None:
             for offset, item in enumerate(items):
                 self._submit_parcel(start + offset, item)
@@ -218,6 +216,7 @@ class Source:
         count = len(items)
         first = collector.ledger.reserve(count)
         collector.ledger.enter(first, count, Batch(job, first - start, function.name), job)
+        self._entered_up_to(start + count)
         began = perf_counter()
         payloads = list(zip(repeat(self._mode + function.fresh), repeat(function.key), items))
         try:
@@ -227,10 +226,17 @@ class Source:
             raise
         collector.window.observe(queued, perf_counter() - began)
         if queued < count:
-            collector.ledger.withdraw(first + queued, count - queued, job)
-            self._submit_each(start + queued, items[queued:])
+            self._submit_each(start + queued, items[queued:], instead_of=first + queued)
 
-    def _submit_each(self, start: int, items: Sequence[Any]) -> None:
+    def _entered_up_to(self, position: int) -> None:
+        """Note the end of the input once the last item's task is in the ledger, and before it is sent.
+
+        Outcomes are settled by another thread meanwhile. It takes a job whose input has ended and of which no task is open for finished.
+        """
+        if self._length is not None and position >= self._length and not self._stream:
+            self.exhausted = True
+
+    def _submit_each(self, start: int, items: Sequence[Any], instead_of: int = 0) -> None:
         collector, job, function = self._collector, self._job, self._function
         ledger = collector.ledger
         mode = self._mode + function.fresh
@@ -238,16 +244,20 @@ class Source:
         count = len(items)
         first = ledger.reserve(count)
         row = Batch(job, first - start, function.name)
+        ledger.enter(first, count, row, job)
+        self._entered_up_to(start + count)
+        if instead_of:
+            ledger.withdraw(instead_of, count, job)
         began = perf_counter()
         for task, item in enumerate(items, first):
-            ledger.enter(task, 1, row, job)
             try:
                 collector.end.submit(task, (mode, key, item))
             except Exception as error:
                 name_culprit(error, mode)
-                ledger.withdraw(task, 1, job)
                 if self.driven:
+                    ledger.withdraw(task, first + count - task, job)
                     raise
+                ledger.withdraw(task, 1, job)
                 job.one(task - row.shift, Failure(error))
                 job.closed(task)
         collector.window.observe(count, perf_counter() - began)
@@ -256,6 +266,8 @@ class Source:
         collector, job = self._collector, self._job
         task = collector.ledger.reserve()
         row = Parcel(job, task, index, self._mode, self._function, item)
+        collector.ledger.enter(task, 1, row, job)
+        self._entered_up_to(index + 1)
         submit_row(collector, row, embed=index <= 2 * collector.crew.size, raises=self.driven)
 
     def _feed_chunks(self, allowed: int) -> None:
@@ -267,10 +279,10 @@ class Source:
                 return
             start = self.position
             self.position += len(items)
-            if self._length is not None and self.position >= self._length and not self._stream:
-                self.exhausted = True
             task = collector.ledger.reserve()
             row = Chunk(job, task, start, items, self._mode, self._function, chunks)
+            collector.ledger.enter(task, 1, row, job)
+            self._entered_up_to(self.position)
             began = perf_counter()
             submit_row(collector, row, embed=start == 0 or self.position <= 2 * collector.crew.size, raises=self.driven)
             seconds = perf_counter() - began
