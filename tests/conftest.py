@@ -163,7 +163,7 @@ def related() -> set[psutil.Process]:
 
 def is_server(process: psutil.Process) -> bool:
     line = " ".join(process.cmdline())
-    return "forkserver" in line or "resource_tracker" in line
+    return "import main" in line and ("forkserver" in line or "resource_tracker" in line)
 
 
 def may_stay(process: psutil.Process) -> bool:

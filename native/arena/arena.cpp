@@ -89,8 +89,7 @@ char* table(uint64_t offset) { return tables_ + offset; }
 Status create(uint64_t quota_bytes) {
   const int fd = os::memfd("shoal");
   if (fd < 0) return fail(Status::kSystem, 0);
-  if (ftruncate(fd, static_cast<off_t>(kArenaBytes)) != 0 ||
-      fallocate(fd, 0, 0, static_cast<off_t>(kNodesAt)) != 0) {
+  if (ftruncate(fd, static_cast<off_t>(kArenaBytes)) != 0 || fallocate(fd, 0, 0, static_cast<off_t>(kNodesAt)) != 0) {
     fail(Status::kSystem, kNodesAt);
     close(fd);
     return Status::kSystem;
@@ -164,8 +163,8 @@ char* cell(uint64_t offset, uint64_t) {
       fail(Status::kLostDescriptor, p.bytes);
       return nullptr;
     }
-    void* fresh = mmap(nullptr, p.bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_,
-                       static_cast<off_t>(p.start));
+    void* fresh =
+        mmap(nullptr, p.bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_, static_cast<off_t>(p.start));
     if (fresh == MAP_FAILED) {
       fail(Status::kSystem, p.bytes);
       return nullptr;

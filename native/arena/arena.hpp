@@ -20,14 +20,14 @@ struct Header {
   uint64_t id;     // random: tells two arenas apart in a pickled reference
   uint64_t quota;  // bytes
   uint32_t cores;
-  std::atomic<uint64_t> fork_sequence;     // counts forks; see object/object.hpp
-  std::atomic<uint32_t> slots_changed;     // futex word: the watcher sleeps on it
+  std::atomic<uint64_t> fork_sequence;  // counts forks; see object/object.hpp
+  std::atomic<uint32_t> slots_changed;  // futex word: the watcher sleeps on it
   std::atomic<uint32_t> watcher_pid;
-  std::atomic<uint64_t> watcher_ticks;     // start time of the watcher, against reuse of its number
-  std::atomic<uint32_t> recoveries;        // counts processes that have gone and been recovered
-  std::atomic<uint32_t> limbo;             // retired objects that could not be freed yet: a hint
-  std::atomic<uint64_t> kept;              // bytes that free blobs keep: a hint
-  std::atomic<uint32_t> kept_segments;     // free segments with memory: a hint
+  std::atomic<uint64_t> watcher_ticks;  // start time of the watcher, against reuse of its number
+  std::atomic<uint32_t> recoveries;     // counts processes that have gone and been recovered
+  std::atomic<uint32_t> limbo;          // retired objects that could not be freed yet: a hint
+  std::atomic<uint64_t> kept;           // bytes that free blobs keep: a hint
+  std::atomic<uint32_t> kept_segments;  // free segments with memory: a hint
   alignas(64) std::atomic<uint32_t> grown[kTableCount];
   alignas(64) std::atomic<uint32_t> permits[kPermits];  // spinner permits: slot + 1, or 0
 };

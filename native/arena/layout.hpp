@@ -30,7 +30,9 @@ constexpr uint32_t kBlobClasses = 21;
 constexpr uint64_t kBlobSmallest = 64 * kKiB;
 constexpr uint64_t kBlobRegion = 64 * kGiB;
 constexpr uint64_t blob_bytes(uint32_t size_class) { return kBlobSmallest << size_class; }
-constexpr uint32_t blob_cells(uint32_t size_class) { return static_cast<uint32_t>(kBlobRegion / blob_bytes(size_class)); }
+constexpr uint32_t blob_cells(uint32_t size_class) {
+  return static_cast<uint32_t>(kBlobRegion / blob_bytes(size_class));
+}
 constexpr uint32_t blob_first_word(uint32_t size_class) {
   uint32_t first = 0;
   for (uint32_t k = 0; k < size_class; ++k) first += blob_cells(k);

@@ -9,8 +9,7 @@ namespace {
 PyTypeObject* blob_type = nullptr;
 
 struct BlobObject {
-  PyObject_HEAD
-  blob::Name name;
+  PyObject_HEAD blob::Name name;
   uint32_t owner;  // a forked child's copy of this object frees nothing: the blob is its parent's
 };
 

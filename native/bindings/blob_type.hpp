@@ -7,7 +7,7 @@
 namespace shoal::bindings {
 
 bool add_blob_type(PyObject* module);
-PyObject* new_blob_object(blob::Name name);  // takes the blob over; on failure it is freed
+PyObject* new_blob_object(blob::Name name);                              // takes the blob over; on failure it is freed
 PyObject* slice_of(PyObject* blob_object, uint64_t at, uint64_t bytes);  // a writable memoryview
 
 }  // namespace shoal::bindings

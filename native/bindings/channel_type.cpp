@@ -78,11 +78,15 @@ PyObject* put_object(Handle* h, PyObject* obj, int block, PyObject* timeout) {
   end_wait(gil);
   release(out, r == channel::Result::kDone);
   switch (r) {
-    case channel::Result::kDone: Py_RETURN_NONE;
+    case channel::Result::kDone:
+      Py_RETURN_NONE;
     case channel::Result::kFull:
-    case channel::Result::kTimeout: return raise_from("queue", "Full", nullptr);
-    case channel::Result::kNoMemory: return raise_status(arena::Status::kNoMemory);
-    default: return nullptr;  // interrupted: the exception is set
+    case channel::Result::kTimeout:
+      return raise_from("queue", "Full", nullptr);
+    case channel::Result::kNoMemory:
+      return raise_status(arena::Status::kNoMemory);
+    default:
+      return nullptr;  // interrupted: the exception is set
   }
 }
 
@@ -103,18 +107,23 @@ PyObject* get_object(Handle* h, int block, PyObject* timeout) {
   const channel::Result r = channel::get(h->index, in.taken, gil.wait);
   end_wait(gil);
   switch (r) {
-    case channel::Result::kDone: return decode(in);
+    case channel::Result::kDone:
+      return decode(in);
     case channel::Result::kEmpty:
-    case channel::Result::kTimeout: return raise_from("queue", "Empty", nullptr);
-    case channel::Result::kNoMemory: return raise_status(arena::Status::kSystem);  // no address space to look at the message
-    default: return nullptr;
+    case channel::Result::kTimeout:
+      return raise_from("queue", "Empty", nullptr);
+    case channel::Result::kNoMemory:
+      return raise_status(arena::Status::kSystem);  // no address space to look at the message
+    default:
+      return nullptr;
   }
 }
 
 PyObject* channel_get(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
   PyObject *none = nullptr, *timeout = nullptr;
   int block = 1;
-  if ((count != 0 || names != nullptr) && !wait_arguments(args, count, names, 0, &none, &block, &timeout)) return nullptr;
+  if ((count != 0 || names != nullptr) && !wait_arguments(args, count, names, 0, &none, &block, &timeout))
+    return nullptr;
   return get_object(handle(self), block, timeout);
 }
 
@@ -194,18 +203,20 @@ PyMethodDef methods[] = {
 PyGetSetDef getset[] = {{"_maxsize", channel_maxsize, nullptr, "Messages; 0: unbounded.", nullptr},
                         {"_closed", channel_closed, nullptr, nullptr, nullptr},
                         {nullptr, nullptr, nullptr, nullptr, nullptr}};
-PyType_Slot slots[] = {{Py_tp_init, reinterpret_cast<void*>(channel_init)},
-                       {Py_tp_new, reinterpret_cast<void*>(PyType_GenericNew)},
-                       {Py_tp_methods, methods},
-                       {Py_tp_getset, getset},
-                       {Py_tp_doc, const_cast<char*>("Channel(maxsize=0, *, joinable=False): messages, first in, first out.")},
-                       {0, nullptr}};
+PyType_Slot slots[] = {
+    {Py_tp_init, reinterpret_cast<void*>(channel_init)},
+    {Py_tp_new, reinterpret_cast<void*>(PyType_GenericNew)},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_tp_doc, const_cast<char*>("Channel(maxsize=0, *, joinable=False): messages, first in, first out.")},
+    {0, nullptr}};
 PyType_Spec spec = {"shoal._native.Channel", sizeof(Handle), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
 
 }  // namespace
 
 bool add_channel_type(PyObject* module) {
-  channel_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpecWithBases(&spec, reinterpret_cast<PyObject*>(handle_type)));
+  channel_type =
+      reinterpret_cast<PyTypeObject*>(PyType_FromSpecWithBases(&spec, reinterpret_cast<PyObject*>(handle_type)));
   if (channel_type == nullptr) return false;
   register_kind(channel_type, object::Kind::kChannel);
   return PyModule_AddObjectRef(module, "Channel", reinterpret_cast<PyObject*>(channel_type)) == 0;

@@ -95,11 +95,16 @@ struct Reader {
 
 PyObject* read(Reader& r) {
   switch (*r.at++) {
-    case 'i': return PyLong_FromLongLong(r.value<int64_t>());
-    case 'd': return PyFloat_FromDouble(r.value<double>());
-    case 'N': return Py_NewRef(Py_None);
-    case 'T': return Py_NewRef(Py_True);
-    case 'F': return Py_NewRef(Py_False);
+    case 'i':
+      return PyLong_FromLongLong(r.value<int64_t>());
+    case 'd':
+      return PyFloat_FromDouble(r.value<double>());
+    case 'N':
+      return Py_NewRef(Py_None);
+    case 'T':
+      return Py_NewRef(Py_True);
+    case 'F':
+      return Py_NewRef(Py_False);
     case 's': {
       const auto n = r.value<uint32_t>();
       r.at += n;
@@ -123,7 +128,9 @@ PyObject* read(Reader& r) {
       }
       return tuple;
     }
-    default: PyErr_SetString(PyExc_RuntimeError, "a message in shoal's shared memory is damaged"); return nullptr;
+    default:
+      PyErr_SetString(PyExc_RuntimeError, "a message in shoal's shared memory is damaged");
+      return nullptr;
   }
 }
 
@@ -168,7 +175,8 @@ bool encode_buffers(Outgoing& out, PyObject* pickle, PyObject* buffers, const Me
   const Py_ssize_t count = PySequence_Fast_GET_SIZE(list);
   auto* views = static_cast<Py_buffer*>(PyMem_Calloc(static_cast<size_t>(count) + 1, sizeof(Py_buffer)));
   bool ok = views != nullptr;
-  uint64_t total = arena::align(16 + 8 * static_cast<uint64_t>(count) + static_cast<uint64_t>(PyBytes_GET_SIZE(pickle)), kBufferAlign);
+  uint64_t total = arena::align(16 + 8 * static_cast<uint64_t>(count) + static_cast<uint64_t>(PyBytes_GET_SIZE(pickle)),
+                                kBufferAlign);
   Py_ssize_t got = 0;
   for (; ok && got < count; ++got) {
     ok = PyObject_GetBuffer(PySequence_Fast_GET_ITEM(list, got), &views[got], PyBUF_SIMPLE) == 0;
@@ -210,10 +218,10 @@ bool encode_pickle(Outgoing& out, PyObject* obj) {
     PyObject* pickle = PyTuple_GET_ITEM(both, 0);
     PyObject* buffers = PyTuple_GET_ITEM(both, 1);
     const Py_ssize_t count = PyObject_Length(buffers);
-    ok = count >= 0 && ((count == 0 && mentions.count == 0)
-                            ? encode_flat(out, Encoding::kPickle, PyBytes_AS_STRING(pickle),
-                                          static_cast<size_t>(PyBytes_GET_SIZE(pickle)), pickle)
-                            : encode_buffers(out, pickle, buffers, mentions));
+    ok = count >= 0 &&
+         ((count == 0 && mentions.count == 0) ? encode_flat(out, Encoding::kPickle, PyBytes_AS_STRING(pickle),
+                                                            static_cast<size_t>(PyBytes_GET_SIZE(pickle)), pickle)
+                                              : encode_buffers(out, pickle, buffers, mentions));
   }
   Py_XDECREF(both);
   end_mentions(mentions);
@@ -237,8 +245,10 @@ PyObject* decode_buffers(blob::Name name) {
   at = arena::align(at + table[1], kBufferAlign);
   for (uint64_t i = 0; pickle != nullptr && buffers != nullptr && i < count; ++i) {
     PyObject* view = slice_of(owner, at, table[2 + i]);
-    if (view == nullptr) Py_CLEAR(buffers);
-    else PyList_SET_ITEM(buffers, static_cast<Py_ssize_t>(i), view);
+    if (view == nullptr)
+      Py_CLEAR(buffers);
+    else
+      PyList_SET_ITEM(buffers, static_cast<Py_ssize_t>(i), view);
     at += arena::align(table[2 + i], kBufferAlign);
   }
   PyObject* obj = pickle != nullptr && buffers != nullptr ? load_pickle(pickle, buffers) : nullptr;
@@ -274,7 +284,8 @@ PyObject* set_codec(PyObject*, PyObject* args) {
   Py_RETURN_NONE;
 }
 
-PyMethodDef functions[] = {{"set_codec", set_codec, METH_VARARGS, "set_codec(dumps, loads)"}, {nullptr, nullptr, 0, nullptr}};
+PyMethodDef functions[] = {{"set_codec", set_codec, METH_VARARGS, "set_codec(dumps, loads)"},
+                           {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
 
@@ -326,8 +337,12 @@ PyObject* decode(Incoming& in) {
       obj = read(r);
       break;
     }
-    case Encoding::kBytes: obj = PyBytes_FromStringAndSize(flat.data, flat.bytes); break;
-    case Encoding::kText: obj = PyUnicode_DecodeUTF8(flat.data, flat.bytes, nullptr); break;
+    case Encoding::kBytes:
+      obj = PyBytes_FromStringAndSize(flat.data, flat.bytes);
+      break;
+    case Encoding::kText:
+      obj = PyUnicode_DecodeUTF8(flat.data, flat.bytes, nullptr);
+      break;
     default: {
       PyObject* data = PyBytes_FromStringAndSize(flat.data, flat.bytes);
       drop_blob(in);

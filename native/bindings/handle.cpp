@@ -72,11 +72,12 @@ PyObject* handle_index(PyObject* self, void*) {
   return PyLong_FromUnsignedLong(reinterpret_cast<Handle*>(self)->index);
 }
 
-PyMethodDef handle_methods[] = {
-    {"_reference", handle_reference, METH_NOARGS, "(arena, kind, index, generation); notes it in the message being pickled."},
-    {"_adopt", handle_adopt, METH_O | METH_CLASS, "A handle for a reference; StaleReferenceError when the object is gone."},
-    {"__reduce__", handle_reduce, METH_NOARGS, nullptr},
-    {nullptr, nullptr, 0, nullptr}};
+PyMethodDef handle_methods[] = {{"_reference", handle_reference, METH_NOARGS,
+                                 "(arena, kind, index, generation); notes it in the message being pickled."},
+                                {"_adopt", handle_adopt, METH_O | METH_CLASS,
+                                 "A handle for a reference; StaleReferenceError when the object is gone."},
+                                {"__reduce__", handle_reduce, METH_NOARGS, nullptr},
+                                {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef handle_getset[] = {{"_index", handle_index, nullptr, "Place in the arena's table, for diagnosis.", nullptr},
                                {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyType_Slot handle_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(handle_dealloc)},
@@ -84,13 +85,15 @@ PyType_Slot handle_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(handle_dea
                               {Py_tp_getset, handle_getset},
                               {Py_tp_doc, const_cast<char*>("Base of all objects in shoal's shared memory.")},
                               {0, nullptr}};
-PyType_Spec handle_spec = {"shoal._native.Handle", sizeof(Handle), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, handle_slots};
+PyType_Spec handle_spec = {"shoal._native.Handle", sizeof(Handle), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+                           handle_slots};
 
 }  // namespace
 
 bool add_handle_type(PyObject* module) {
   handle_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&handle_spec));
-  return handle_type != nullptr && PyModule_AddObjectRef(module, "Handle", reinterpret_cast<PyObject*>(handle_type)) == 0;
+  return handle_type != nullptr &&
+         PyModule_AddObjectRef(module, "Handle", reinterpret_cast<PyObject*>(handle_type)) == 0;
 }
 
 void register_kind(PyTypeObject* type, object::Kind kind) { registered[registered_count++] = {type, kind}; }
@@ -107,7 +110,8 @@ void hold_new(Handle* self, object::Kind kind, uint32_t index, uint32_t generati
 
 bool check_held(const Handle* self) {
   if (self->held) return true;
-  PyErr_SetString(PyExc_ValueError, "this shared object has not been initialised: its class must call super().__init__()");
+  PyErr_SetString(PyExc_ValueError,
+                  "this shared object has not been initialised: its class must call super().__init__()");
   return false;
 }
 
@@ -149,7 +153,8 @@ PyObject* handle_adopt(PyObject* type, PyObject* reference) {
   }
   if (!arena::attached() || arena::header().id != arena_id)
     return raise_from("shoal.errors", "StaleReferenceError",
-                      "the object lives in the shared memory of another process tree; only processes started by this program can use it");
+                      "the object lives in the shared memory of another process tree; only processes started by this "
+                      "program can use it");
   if (!ensure_attached()) return nullptr;
   if (!object::adopt(index, generation, own))
     return raise_from("shoal.errors", "StaleReferenceError",

@@ -7,8 +7,7 @@
 namespace shoal::bindings {
 
 struct Handle {
-  PyObject_HEAD
-  uint32_t index;
+  PyObject_HEAD uint32_t index;
   uint32_t generation;
   object::Kind kind;
   bool held;    // false: not initialised, or let go
@@ -36,8 +35,8 @@ void begin_mentions(Mentions& mentions);
 void end_mentions(Mentions& mentions);  // frees the entries
 
 // METH_STATIC helpers of types: a type adds these to its methods.
-PyObject* handle_reference(PyObject* self, PyObject*);           // _reference()
-PyObject* handle_adopt(PyObject* type, PyObject* reference);     // classmethod _adopt(reference)
+PyObject* handle_reference(PyObject* self, PyObject*);        // _reference()
+PyObject* handle_adopt(PyObject* type, PyObject* reference);  // classmethod _adopt(reference)
 
 // Which kind of object a type's handles are for, so that a reference of another kind is refused. Set once per type by its module code.
 void register_kind(PyTypeObject* type, object::Kind kind);

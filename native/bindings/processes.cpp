@@ -30,7 +30,8 @@ PyObject* arena_attach(PyObject*, PyObject* args) {
   fcntl(fd, F_SETFD, FD_CLOEXEC);
   if (const arena::Status s = arena::attach(fd); s != arena::Status::kOk) return raise_status(s);
   watch_forks();
-  if (!process::claim(token)) return PyErr_Format(PyExc_OSError, "more than %d processes of one tree use shoal", static_cast<int>(arena::kSlots));
+  if (!process::claim(token))
+    return PyErr_Format(PyExc_OSError, "more than %d processes of one tree use shoal", static_cast<int>(arena::kSlots));
   Py_RETURN_NONE;
 }
 
@@ -49,7 +50,8 @@ PyObject* arena_statistics(PyObject*, PyObject*) {
     objects += s != object::State::kFree ? 1 : 0;
     retired += s == object::State::kRetired ? 1 : 0;
   }
-  for (uint32_t i = 0; i < arena::grown(arena::kSegmentTable); ++i) segments += channel::is_free(channel::segment_word(i).load()) ? 0 : 1;
+  for (uint32_t i = 0; i < arena::grown(arena::kSegmentTable); ++i)
+    segments += channel::is_free(channel::segment_word(i).load()) ? 0 : 1;
   for (uint32_t i = 0; i < arena::grown(arena::kNodeTable); ++i) nodes += process::node(i).owner.load() != 0 ? 1 : 0;
   for (uint32_t i = 0; i < arena::kSlots; ++i)
     processes += process::state_of(process::slot(i).word.load()) != process::State::kFree ? 1 : 0;
@@ -71,7 +73,8 @@ PyObject* slot_reserve(PyObject*, PyObject* args) {
   int daemon = 0, die = 0;
   if (!PyArg_ParseTuple(args, "pp", &daemon, &die) || !ensure_attached()) return nullptr;
   const process::Token token = process::reserve(flags_of(daemon, die));
-  if (token == 0) return PyErr_Format(PyExc_OSError, "more than %d processes of one tree use shoal", static_cast<int>(arena::kSlots));
+  if (token == 0)
+    return PyErr_Format(PyExc_OSError, "more than %d processes of one tree use shoal", static_cast<int>(arena::kSlots));
   return PyLong_FromUnsignedLongLong(token);
 }
 
@@ -113,8 +116,9 @@ PyObject* slot_exit_code(PyObject*, PyObject* obj) {
   const process::Slot& s = process::slot(process::slot_of(token));
   // A free slot keeps what its last process said; the generation has moved on by one.
   const uint64_t generation = s.word.load() >> 20;
-  const bool same = generation == process::generation_of(token) ||
-                    (generation == process::generation_of(token) + 1 && process::state_of(s.word.load()) == process::State::kFree);
+  const bool same =
+      generation == process::generation_of(token) ||
+      (generation == process::generation_of(token) + 1 && process::state_of(s.word.load()) == process::State::kFree);
   if (!same || s.exit_code_known.load() == 0) Py_RETURN_NONE;
   return PyLong_FromLong(s.exit_code.load());
 }
@@ -123,8 +127,10 @@ PyObject* slot_state(PyObject*, PyObject* obj) {
   process::Token token = 0;
   if (!token_argument(obj, token)) return nullptr;
   const uint64_t word = process::slot(process::slot_of(token)).word.load();
-  if (process::names(token, word) && process::state_of(word) == process::State::kReserved) return PyUnicode_FromString("reserved");
-  if (process::names(token, word) && process::state_of(word) == process::State::kLive) return PyUnicode_FromString("live");
+  if (process::names(token, word) && process::state_of(word) == process::State::kReserved)
+    return PyUnicode_FromString("reserved");
+  if (process::names(token, word) && process::state_of(word) == process::State::kLive)
+    return PyUnicode_FromString("live");
   return PyUnicode_FromString("gone");
 }
 
@@ -182,7 +188,8 @@ PyObject* watcher_start(PyObject*, PyObject* path_object) {
 }
 
 PyObject* watcher_pid(PyObject*, PyObject*) {
-  return ensure_attached() ? PyLong_FromUnsignedLong(watcher_lives() ? arena::header().watcher_pid.load() : 0) : nullptr;
+  return ensure_attached() ? PyLong_FromUnsignedLong(watcher_lives() ? arena::header().watcher_pid.load() : 0)
+                           : nullptr;
 }
 
 // References of what is pickled for a child: begin, pickle, end(token of the slot reserved for it; 0 drops them). One at a time per thread, nested ones on a stack.
@@ -216,16 +223,21 @@ PyMethodDef functions[] = {
     {"arena_ensure", arena_ensure, METH_NOARGS, "The descriptor of this tree's arena, which is made if there is none."},
     {"arena_attach", arena_attach, METH_VARARGS, "arena_attach(fd, token): of a spawned child."},
     {"arena_statistics", arena_statistics, METH_NOARGS, "Counts of what is in use, and bytes."},
-    {"slot_reserve", slot_reserve, METH_VARARGS, "slot_reserve(daemon, die_with_parent): a token, for a child to be spawned."},
+    {"slot_reserve", slot_reserve, METH_VARARGS,
+     "slot_reserve(daemon, die_with_parent): a token, for a child to be spawned."},
     {"fork_flags", fork_flags, METH_VARARGS, "fork_flags(daemon, die_with_parent): of the next fork by this thread."},
-    {"fork_token", fork_token, METH_NOARGS, "The token of the slot reserved for the last fork of this thread; 0: none."},
+    {"fork_token", fork_token, METH_NOARGS,
+     "The token of the slot reserved for the last fork of this thread; 0: none."},
     {"slot_set_pid", slot_set_pid, METH_VARARGS, "slot_set_pid(token, pid)"},
     {"slot_cancel", slot_cancel, METH_O, "slot_cancel(token): the child was never made."},
     {"slot_exit_code", slot_exit_code, METH_O, "slot_exit_code(token): what the process said before it left, or None."},
     {"slot_state", slot_state, METH_O, "slot_state(token): 'reserved', 'live' or 'gone'."},
-    {"set_exit_code", set_exit_code, METH_VARARGS, "set_exit_code(code, clean=True): this process is about to leave; clean: no other thread is in the middle of anything."},
+    {"set_exit_code", set_exit_code, METH_VARARGS,
+     "set_exit_code(code, clean=True): this process is about to leave; clean: no other thread is in the middle of "
+     "anything."},
     {"my_slot", my_slot, METH_NOARGS, "The number of this process's slot."},
-    {"slot_recover", slot_recover, METH_O, "slot_recover(token): gives back what a dead process held; False if there is nothing to do."},
+    {"slot_recover", slot_recover, METH_O,
+     "slot_recover(token): gives back what a dead process held; False if there is nothing to do."},
     {"watcher_start", watcher_start, METH_O, "watcher_start(path): unless the tree has one."},
     {"watcher_pid", watcher_pid, METH_NOARGS, "0: none lives."},
     {"references_begin", references_begin, METH_NOARGS, nullptr},

@@ -60,17 +60,20 @@ bool begin_wait(GilWait& gil, bool block, PyObject* timeout) {
 PyObject* raise_status(arena::Status status) {
   const arena::Failure& f = arena::last_failure();
   switch (status) {
-    case arena::Status::kOk: break;
+    case arena::Status::kOk:
+      break;
     case arena::Status::kNoMemory:
       PyErr_Format(PyExc_MemoryError,
-                   "shoal's shared memory is full: %llu bytes wanted, %llu of %llu in use; drop what is queued, or raise SHOAL_ARENA_LIMIT (bytes)",
+                   "shoal's shared memory is full: %llu bytes wanted, %llu of %llu in use; drop what is queued, or "
+                   "raise SHOAL_ARENA_LIMIT (bytes)",
                    static_cast<unsigned long long>(f.wanted), static_cast<unsigned long long>(f.used),
                    static_cast<unsigned long long>(f.quota));
       break;
     case arena::Status::kLostDescriptor:
-      PyErr_SetString(PyExc_OSError,
-                      "the descriptor of shoal's shared memory has been closed (daemonising code closes all descriptors); "
-                      "start shoal's objects after it has done so");
+      PyErr_SetString(
+          PyExc_OSError,
+          "the descriptor of shoal's shared memory has been closed (daemonising code closes all descriptors); "
+          "start shoal's objects after it has done so");
       break;
     case arena::Status::kSystem:
       errno = f.error;

@@ -28,9 +28,10 @@ inline void end_wait(GilWait& gil) {
 }
 
 // Exceptions.
-PyObject* raise_status(arena::Status status);            // MemoryError with the sizes in it, or OSError
+PyObject* raise_status(arena::Status status);  // MemoryError with the sizes in it, or OSError
 PyObject* raise_from(const char* module, const char* name, const char* text);  // e.g. queue.Empty
-PyObject* imported(const char* module, const char* name);  // a borrowed, cached attribute of a module; nullptr with an exception set
+PyObject* imported(const char* module,
+                   const char* name);  // a borrowed, cached attribute of a module; nullptr with an exception set
 
 // Once per process, when it has an arena.
 void watch_forks();

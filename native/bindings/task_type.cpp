@@ -9,16 +9,18 @@ namespace shoal::bindings {
 
 namespace {
 
-PyTypeObject* tasks_type = nullptr;    // a Channel whose claims are noted
+PyTypeObject* tasks_type = nullptr;  // a Channel whose claims are noted
 PyTypeObject* load_failure_type = nullptr;
 PyTypeObject* worker_lost_type = nullptr;
 
 // --- what arrives instead of a payload ----------------------------------------------------------------------------------
 
 PyStructSequence_Field load_failure_fields[] = {{"exception", "what loading the payload raised"}, {nullptr, nullptr}};
-PyStructSequence_Desc load_failure_desc = {"shoal._native.LoadFailure", "A payload that could not be loaded.", load_failure_fields, 1};
+PyStructSequence_Desc load_failure_desc = {"shoal._native.LoadFailure", "A payload that could not be loaded.",
+                                           load_failure_fields, 1};
 PyStructSequence_Field worker_lost_fields[] = {{"pid", "of the worker that died with the task"}, {nullptr, nullptr}};
-PyStructSequence_Desc worker_lost_desc = {"shoal._native.WorkerLost", "The worker died before it published a result.", worker_lost_fields, 1};
+PyStructSequence_Desc worker_lost_desc = {"shoal._native.WorkerLost", "The worker died before it published a result.",
+                                          worker_lost_fields, 1};
 
 PyObject* with_field(PyTypeObject* type, PyObject* value) {
   if (value == nullptr) return nullptr;
@@ -54,8 +56,7 @@ PyObject* payload_of(Incoming& in) {
 // --- the table ----------------------------------------------------------------------------------------------------------
 
 struct TaskTable {
-  PyObject_HEAD
-  Handle* tasks;
+  PyObject_HEAD Handle* tasks;
   Handle* results;
   uint32_t heard;  // wake() calls that collect() has answered: one that comes between two collects is not lost
 };
@@ -148,7 +149,8 @@ PyObject* table_submit(PyObject* self, PyObject* const* args, Py_ssize_t count) 
 
 PyObject* table_submit_many(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   uint64_t task = 0;
-  if (count != 2 || !PyList_Check(args[1])) return PyErr_Format(PyExc_TypeError, "submit_many(first_task, list of payloads)");
+  if (count != 2 || !PyList_Check(args[1]))
+    return PyErr_Format(PyExc_TypeError, "submit_many(first_task, list of payloads)");
   if (!usable(table(self)) || !task_number(args[0], task)) return nullptr;
   Py_ssize_t done = 0;
   // Payloads may change the list while they are pickled.
@@ -159,7 +161,8 @@ PyObject* table_submit_many(PyObject* self, PyObject* const* args, Py_ssize_t co
     if (!ok) break;
   }
   if (PyErr_Occurred() != nullptr && done == 0) return nullptr;
-  if (PyErr_Occurred() != nullptr) PyErr_Clear();  // the caller sees that it stopped, and meets the error at the next one
+  if (PyErr_Occurred() != nullptr)
+    PyErr_Clear();  // the caller sees that it stopped, and meets the error at the next one
   return PyLong_FromSsize_t(done);
 }
 
@@ -185,7 +188,8 @@ PyObject* table_claim(PyObject* self, PyObject* args) {
   const channel::Result r = task::claim(table(self)->tasks->index, in.taken, gil.wait);
   end_wait(gil);
   if (r == channel::Result::kEmpty || r == channel::Result::kTimeout) Py_RETURN_NONE;
-  if (r == channel::Result::kNoMemory) return raise_status(arena::Status::kSystem);  // no address space to look at the message
+  if (r == channel::Result::kNoMemory)
+    return raise_status(arena::Status::kSystem);  // no address space to look at the message
   if (r != channel::Result::kDone) return nullptr;
   PyObject* payload = payload_of(in);
   return payload != nullptr ? Py_BuildValue("KN", static_cast<unsigned long long>(in.taken.tag), payload) : nullptr;
@@ -265,16 +269,22 @@ PyObject* table_reduce(PyObject* self, PyObject*) {
 }
 
 template <class F>
-PyCFunction method(F f) { return reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(f)); }
+PyCFunction method(F f) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(f));
+}
 
 PyMethodDef methods[] = {
     {"submit", method(table_submit), METH_FASTCALL, "submit(task, payload): to the workers."},
     {"submit_many", method(table_submit_many), METH_FASTCALL,
-     "submit_many(first_task, payloads): consecutive numbers; returns how many were queued before one could not be pickled (the first one's error is raised)."},
-    {"collect", table_collect, METH_VARARGS, "collect(timeout=None, limit=512): [(task, last, payload)]; [] at timeout or wake()."},
+     "submit_many(first_task, payloads): consecutive numbers; returns how many were queued before one could not be "
+     "pickled (the first one's error is raised)."},
+    {"collect", table_collect, METH_VARARGS,
+     "collect(timeout=None, limit=512): [(task, last, payload)]; [] at timeout or wake()."},
     {"wake", table_wake, METH_NOARGS, "Makes collect() return."},
-    {"claim", table_claim, METH_VARARGS, "claim(timeout=None): (task, payload), noted in this process's slot; None at timeout or when closed and empty."},
-    {"publish", method(table_publish), METH_FASTCALL, "publish(task, last, payload): a result; the last one takes the note back."},
+    {"claim", table_claim, METH_VARARGS,
+     "claim(timeout=None): (task, payload), noted in this process's slot; None at timeout or when closed and empty."},
+    {"publish", method(table_publish), METH_FASTCALL,
+     "publish(task, last, payload): a result; the last one takes the note back."},
     {"close", table_close, METH_NOARGS, "claim() returns None when nothing is queued."},
     {"queued", table_queued, METH_NOARGS, "Tasks that no worker has claimed."},
     {"running", table_running, METH_O, "running(token): the task that the process of that slot has claimed, or None."},
@@ -298,7 +308,8 @@ bool add(PyObject* module, const char* name, PyTypeObject* type) {
 }  // namespace
 
 bool add_task_types(PyObject* module) {
-  tasks_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpecWithBases(&tasks_spec, reinterpret_cast<PyObject*>(handle_type)));
+  tasks_type =
+      reinterpret_cast<PyTypeObject*>(PyType_FromSpecWithBases(&tasks_spec, reinterpret_cast<PyObject*>(handle_type)));
   if (!add(module, "TaskChannel", tasks_type)) return false;
   register_kind(tasks_type, object::Kind::kTaskTable);
   load_failure_type = PyStructSequence_NewType(&load_failure_desc);

@@ -14,23 +14,22 @@ namespace {
 PyTypeObject* wire_type = nullptr;
 
 struct Wire {
-  PyObject_HEAD
-  Handle* incoming;  // nullptr: cannot receive
+  PyObject_HEAD Handle* incoming;  // nullptr: cannot receive
   Handle* outgoing;
   int socket, bell_in, bell_out;
-  int epoll;              // fileno(): made when first asked for
-  uint32_t closings;      // of the outgoing channel, when the socket was last looked at
-  uint32_t recoveries;    // of the tree, likewise
-  uint32_t sent;          // since then
-  bool gone;              // the other end has hung up: for good
-  pid_t owner;            // of the epoll descriptor: a forked child makes its own
+  int epoll;            // fileno(): made when first asked for
+  uint32_t closings;    // of the outgoing channel, when the socket was last looked at
+  uint32_t recoveries;  // of the tree, likewise
+  uint32_t sent;        // since then
+  bool gone;            // the other end has hung up: for good
+  pid_t owner;          // of the epoll descriptor: a forked child makes its own
 };
 
 Wire* wire(PyObject* self) { return reinterpret_cast<Wire*>(self); }
 
-constexpr uint32_t kLookAfter = 64;                // messages sent without a look at the socket
-constexpr uint64_t kRoomSlice = 500'000'000;       // ns between looks at the socket while there is no room
-constexpr int kSignalSlice = 1000;                 // ms, see sync/gate.cpp
+constexpr uint32_t kLookAfter = 64;           // messages sent without a look at the socket
+constexpr uint64_t kRoomSlice = 500'000'000;  // ns between looks at the socket while there is no room
+constexpr int kSignalSlice = 1000;            // ms, see sync/gate.cpp
 
 PyObject* closed_error() {
   PyErr_SetString(PyExc_OSError, "handle is closed");
@@ -323,13 +322,14 @@ PyGetSetDef getset[] = {{"closed", wire_closed, nullptr, nullptr, nullptr},
                         {"readable", wire_readable, nullptr, nullptr, nullptr},
                         {"writable", wire_writable, nullptr, nullptr, nullptr},
                         {nullptr, nullptr, nullptr, nullptr, nullptr}};
-PyType_Slot slots[] = {{Py_tp_init, reinterpret_cast<void*>(wire_init)},
-                       {Py_tp_new, reinterpret_cast<void*>(wire_new)},
-                       {Py_tp_dealloc, reinterpret_cast<void*>(wire_dealloc)},
-                       {Py_tp_methods, methods},
-                       {Py_tp_getset, getset},
-                       {Py_tp_doc, const_cast<char*>("Wire(socket, bell_in, bell_out, incoming, outgoing): takes the descriptors over.")},
-                       {0, nullptr}};
+PyType_Slot slots[] = {
+    {Py_tp_init, reinterpret_cast<void*>(wire_init)},
+    {Py_tp_new, reinterpret_cast<void*>(wire_new)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(wire_dealloc)},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_tp_doc, const_cast<char*>("Wire(socket, bell_in, bell_out, incoming, outgoing): takes the descriptors over.")},
+    {0, nullptr}};
 PyType_Spec spec = {"shoal._native.Wire", sizeof(Wire), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
 
 PyObject* pipe_channel(PyObject*, PyObject* byte_limit) {
@@ -337,14 +337,16 @@ PyObject* pipe_channel(PyObject*, PyObject* byte_limit) {
   options.byte_limit = PyLong_AsUnsignedLongLong(byte_limit);
   if (PyErr_Occurred() != nullptr || !ensure_attached()) return nullptr;
   uint32_t index = 0, generation = 0;
-  if (const arena::Status s = channel::create(options, index, generation); s != arena::Status::kOk) return raise_status(s);
+  if (const arena::Status s = channel::create(options, index, generation); s != arena::Status::kOk)
+    return raise_status(s);
   PyObject* self = channel_type->tp_alloc(channel_type, 0);
   if (self != nullptr) hold_new(reinterpret_cast<Handle*>(self), object::Kind::kChannel, index, generation);
   return self;
 }
 
-PyMethodDef functions[] = {{"pipe_channel", pipe_channel, METH_O, "A channel that holds at most so many bytes under way."},
-                           {nullptr, nullptr, 0, nullptr}};
+PyMethodDef functions[] = {
+    {"pipe_channel", pipe_channel, METH_O, "A channel that holds at most so many bytes under way."},
+    {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
 

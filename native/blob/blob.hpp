@@ -38,7 +38,8 @@ struct Name {
   uint32_t generation() const { return static_cast<uint32_t>(raw >> 25 & 0x7fffff); }
   bool there() const { return raw >> 63 != 0; }
   static Name make(uint32_t size_class, uint32_t index, uint32_t generation) {
-    return {1ull << 63 | static_cast<uint64_t>(generation & 0x7fffff) << 25 | static_cast<uint64_t>(size_class) << 20 | index};
+    return {1ull << 63 | static_cast<uint64_t>(generation & 0x7fffff) << 25 | static_cast<uint64_t>(size_class) << 20 |
+            index};
   }
 };
 
@@ -68,14 +69,14 @@ Mention* mentions(Head* h);
 void set_listed(Name name);
 
 // Owner changes. Each is one compare-and-swap, and false when the blob is not what the caller believes.
-bool carry(Name name);                                     // OWNED(me) -> CARRIED
-bool take(Name name);                                      // CARRIED -> OWNED(me)
-bool give(Name name, uint32_t from_slot, uint32_t slot);   // OWNED(from) -> OWNED(slot)
-bool put_back(Name name, uint32_t from_slot);              // OWNED(from) -> CARRIED: a get that did not happen
-bool free_owned(Name name, uint32_t slot);                 // OWNED(slot) -> FREE
-bool free_carried(Name name);                              // CARRIED -> FREE
-bool retire(Name name, uint32_t slot);                     // OWNED(slot) -> LIMBO
-bool free_limbo(Name name);                                // LIMBO -> FREE
+bool carry(Name name);                                    // OWNED(me) -> CARRIED
+bool take(Name name);                                     // CARRIED -> OWNED(me)
+bool give(Name name, uint32_t from_slot, uint32_t slot);  // OWNED(from) -> OWNED(slot)
+bool put_back(Name name, uint32_t from_slot);             // OWNED(from) -> CARRIED: a get that did not happen
+bool free_owned(Name name, uint32_t slot);                // OWNED(slot) -> FREE
+bool free_carried(Name name);                             // CARRIED -> FREE
+bool retire(Name name, uint32_t slot);                    // OWNED(slot) -> LIMBO
+bool free_limbo(Name name);                               // LIMBO -> FREE
 
 // Gives the pages of free blobs back until `bytes` have been found; returns how many.
 uint64_t trim(uint64_t bytes);

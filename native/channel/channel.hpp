@@ -65,7 +65,7 @@ bool arm(uint32_t index, uint32_t how, int bell, sync::Wait& wait);
 void silence(Channel& c, int bell);
 
 void close(uint32_t index);  // a task table's end: getters of an empty ring leave
-void wake(uint32_t index);   // getters return kInterrupted without an exception set
+void wake(uint32_t index);   // getters of an empty ring return (kEmpty)
 
 // Joinable queues. task_done: false when called more often than there were messages.
 bool task_done(uint32_t index, sync::Wait& wait);

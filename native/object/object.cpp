@@ -6,12 +6,11 @@ namespace shoal::object {
 
 namespace {
 
-constexpr arena::TableShape kShape = {arena::kObjectTable,
-                                      arena::kObjects,
-                                      256,
-                                      {{arena::kObjectWordsAt, 8},
-                                       {arena::kHoldersAt, arena::kHolderBytes},
-                                       {arena::kObjectsAt, arena::kObjectBytes}}};
+constexpr arena::TableShape kShape = {
+    arena::kObjectTable,
+    arena::kObjects,
+    256,
+    {{arena::kObjectWordsAt, 8}, {arena::kHoldersAt, arena::kHolderBytes}, {arena::kObjectsAt, arena::kObjectBytes}}};
 thread_local uint32_t hint_ = 0;
 constexpr uint32_t kHolderWords = arena::kSlots / 64;
 
@@ -29,8 +28,7 @@ void revive(uint32_t index) {
 }
 
 Cell* cell(uint32_t index) {
-  return reinterpret_cast<Cell*>(
-      arena::cell(arena::kObjectsAt + index * arena::kObjectBytes, arena::kObjectBytes));
+  return reinterpret_cast<Cell*>(arena::cell(arena::kObjectsAt + index * arena::kObjectBytes, arena::kObjectBytes));
 }
 
 std::atomic<uint64_t>* holders(uint32_t index) {
@@ -136,13 +134,13 @@ void release_for(uint32_t index, uint32_t slot) {
 }
 
 bool begin_destroy(uint32_t index, Word seen) {
-  return word(index).compare_exchange_strong(seen.raw,
-                                             seen.with(State::kDestroying).with_owner(process::mine()).raw);
+  return word(index).compare_exchange_strong(seen.raw, seen.with(State::kDestroying).with_owner(process::mine()).raw);
 }
 
 void end_destroy(uint32_t index) {
   const Word w = load(index);
-  word(index).store(Word::make(State::kFree, static_cast<Kind>(0), 0, w.generation() + 1).raw, std::memory_order_release);
+  word(index).store(Word::make(State::kFree, static_cast<Kind>(0), 0, w.generation() + 1).raw,
+                    std::memory_order_release);
   hint_ = index;
 }
 

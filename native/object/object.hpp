@@ -16,7 +16,17 @@
 
 namespace shoal::object {
 
-enum class Kind : uint32_t { kLock = 1, kRLock, kSemaphore, kEvent, kCondition, kBarrier, kChannel, kTaskTable, kWaiters };
+enum class Kind : uint32_t {
+  kLock = 1,
+  kRLock,
+  kSemaphore,
+  kEvent,
+  kCondition,
+  kBarrier,
+  kChannel,
+  kTaskTable,
+  kWaiters
+};
 enum class State : uint32_t { kFree = 0, kClaimed, kLive, kRetired, kDestroying };
 
 // state 3 | kind 4 | listed 1 | owner 12 | version 16 | generation 28

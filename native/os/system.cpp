@@ -37,10 +37,14 @@ constexpr uint32_t kFutex32 = 2;  // FUTEX_32: the kernel takes no other size
 Wake result_of(long r) {
   if (r >= 0) return Wake::kWoken;
   switch (errno) {
-    case EAGAIN: return Wake::kChanged;
-    case ETIMEDOUT: return Wake::kTimeout;
-    case EINTR: return Wake::kSignal;
-    default: return Wake::kChanged;
+    case EAGAIN:
+      return Wake::kChanged;
+    case ETIMEDOUT:
+      return Wake::kTimeout;
+    case EINTR:
+      return Wake::kSignal;
+    default:
+      return Wake::kChanged;
   }
 }
 
@@ -71,8 +75,7 @@ Wake futex_wait_either(Word& first, uint32_t first_expected, Word& second, uint3
     WaitvEntry entries[2] = {{first_expected, reinterpret_cast<uint64_t>(&first), kFutex32, 0},
                              {second_expected, reinterpret_cast<uint64_t>(&second), kFutex32, 0}};
     timespec t = to_timespec(deadline);
-    return result_of(
-        syscall(SYS_futex_waitv, entries, 2, 0, deadline == kNever ? nullptr : &t, CLOCK_MONOTONIC));
+    return result_of(syscall(SYS_futex_waitv, entries, 2, 0, deadline == kNever ? nullptr : &t, CLOCK_MONOTONIC));
   }
   if (second.load() != second_expected) return Wake::kChanged;
   return futex_wait(first, first_expected, std::min(deadline, now() + 50'000'000));
@@ -153,8 +156,7 @@ unsigned usable_cores() {
 }
 
 uint64_t memory_limit() {
-  uint64_t limit =
-      static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  uint64_t limit = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
     const uint64_t n = read_number(path);
     if (n != 0) limit = std::min(limit, n);

@@ -1,13 +1,13 @@
 // Floor 0: what the kernel and the clock give us. The only place that knows system call numbers.
 #pragma once
 
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <cerrno>
 #include <climits>
 #include <cstdint>
 #include <ctime>
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <atomic>
 
@@ -44,20 +44,19 @@ enum class Wake { kWoken, kChanged, kTimeout, kSignal };
 Wake futex_wait(Word& word, uint32_t expected, uint64_t deadline);
 
 // The same on two words (futex_waitv); on kernels without it, sleeps on the first in slices of 50 ms.
-Wake futex_wait_either(Word& first, uint32_t first_expected, Word& second, uint32_t second_expected,
-                       uint64_t deadline);
+Wake futex_wait_either(Word& first, uint32_t first_expected, Word& second, uint32_t second_expected, uint64_t deadline);
 
 // Wakes at most `count` sleepers; returns how many there were.
 int futex_wake(Word& word, int count);
 
-int memfd(const char* name);           // close-on-exec; -1 and errno
-int pidfd_open(pid_t pid);             // close-on-exec; -1 and errno
-int pidfd_kill(int pidfd, int signal); // 0, or -1 and errno
-bool has_futex_waitv();                // probed once
-uint64_t start_ticks(pid_t pid);       // start time of a process in clock ticks since boot, 0 if there is none
+int memfd(const char* name);            // close-on-exec; -1 and errno
+int pidfd_open(pid_t pid);              // close-on-exec; -1 and errno
+int pidfd_kill(int pidfd, int signal);  // 0, or -1 and errno
+bool has_futex_waitv();                 // probed once
+uint64_t start_ticks(pid_t pid);        // start time of a process in clock ticks since boot, 0 if there is none
 bool process_is_gone(pid_t pid, uint64_t ticks);  // dead (a zombie counts), or its number now belongs to another
-unsigned usable_cores();               // by affinity
-uint64_t memory_limit();               // bytes: the smaller of the cgroup's limit and the machine's memory
+unsigned usable_cores();                          // by affinity
+uint64_t memory_limit();                          // bytes: the smaller of the cgroup's limit and the machine's memory
 
 inline pid_t thread_id() { return static_cast<pid_t>(syscall(SYS_gettid)); }
 inline bool on_main_thread() { return thread_id() == getpid(); }

@@ -17,9 +17,9 @@ struct Node {
   std::atomic<uint32_t> owner;   // slot + 1; 0: free. The claim.
   std::atomic<uint32_t> object;  // index of the object it is about + 1; 0: none
   std::atomic<uint32_t> kind;
-  os::Word state;                 // a futex word, too
-  std::atomic<uint64_t> futex;    // offset of the word slept on, | kCounted; 0: not asleep
-  std::atomic<uint64_t> ticket;   // order of arrival, where it matters
+  os::Word state;                // a futex word, too
+  std::atomic<uint64_t> futex;   // offset of the word slept on, | kCounted; 0: not asleep
+  std::atomic<uint64_t> ticket;  // order of arrival, where it matters
 };
 static_assert(sizeof(Node) <= arena::kNodeBytes, "nodes lie kNodeBytes apart");
 

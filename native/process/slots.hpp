@@ -16,21 +16,22 @@ namespace shoal::process {
 
 enum class State : uint32_t { kFree = 0, kReserved = 1, kLive = 2, kRecovering = 3 };
 
-constexpr uint32_t kDaemon = 1;          // ended when its parent dies, in whatever way
-constexpr uint32_t kDieWithParent = 2;   // ended when its parent is killed
-constexpr uint32_t kForked = 4;          // holds, without bookkeeping, what existed at its fork
-constexpr uint32_t kHasToken = 8;        // attached on its main thread, which holds the life token
-constexpr uint32_t kClean = 16;          // said good-bye: no thread of it was in the middle of anything
+constexpr uint32_t kDaemon = 1;         // ended when its parent dies, in whatever way
+constexpr uint32_t kDieWithParent = 2;  // ended when its parent is killed
+constexpr uint32_t kForked = 4;         // holds, without bookkeeping, what existed at its fork
+constexpr uint32_t kHasToken = 8;       // attached on its main thread, which holds the life token
+constexpr uint32_t kClean = 16;         // said good-bye: no thread of it was in the middle of anything
 
 constexpr uint64_t kWindowOpen = UINT64_MAX;
 
 struct Slot {
-  std::atomic<uint64_t> word;  // generation << 20 | who reserved or recovers it << 8 | state; the commit of each transition above
-  std::atomic<int32_t> pid;    // 0: not known yet
+  std::atomic<uint64_t>
+      word;  // generation << 20 | who reserved or recovers it << 8 | state; the commit of each transition above
+  std::atomic<int32_t> pid;  // 0: not known yet
   std::atomic<uint32_t> flags;
-  std::atomic<uint64_t> ticks;    // start time, against reuse of the pid; 0: not known
-  std::atomic<uint64_t> parent;   // the parent's token
-  std::atomic<uint64_t> running;  // task it has claimed: task << 20 | table's object index + 1; 0: none
+  std::atomic<uint64_t> ticks;                    // start time, against reuse of the pid; 0: not known
+  std::atomic<uint64_t> parent;                   // the parent's token
+  std::atomic<uint64_t> running;                  // task it has claimed: task << 20 | table's object index + 1; 0: none
   std::atomic<uint64_t> window_low, window_high;  // fork sequence numbers, see object/object.hpp
   std::atomic<uint64_t> reserved_at;              // nanoseconds
   std::atomic<int32_t> exit_code;                 // what it said before a clean exit

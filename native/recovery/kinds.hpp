@@ -12,10 +12,15 @@ namespace shoal::recovery {
 inline void recover_kind(object::Kind kind, uint32_t index, uint32_t dead, bool clean) {
   switch (kind) {
     case object::Kind::kChannel:
-    case object::Kind::kTaskTable: channel::recover(index, dead, clean); break;
+    case object::Kind::kTaskTable:
+      channel::recover(index, dead, clean);
+      break;
     case object::Kind::kLock:
-    case object::Kind::kRLock: sync::recover_lock(index, dead, clean); break;
-    default: break;
+    case object::Kind::kRLock:
+      sync::recover_lock(index, dead, clean);
+      break;
+    default:
+      break;
   }
 }
 
@@ -23,17 +28,25 @@ inline void recover_kind(object::Kind kind, uint32_t index, uint32_t dead, bool 
 // node's object.
 inline void recover_node(uint32_t node) {
   switch (static_cast<process::NodeKind>(process::node(node).kind.load())) {
-    case process::NodeKind::kPermit: sync::recover_permit(node); break;
-    case process::NodeKind::kParty: sync::recover_party(node); break;
-    default: process::free_node(node);  // a sleeper, or a waiter of a condition, who takes with it what it was told
+    case process::NodeKind::kPermit:
+      sync::recover_permit(node);
+      break;
+    case process::NodeKind::kParty:
+      sync::recover_party(node);
+      break;
+    default:
+      process::free_node(node);  // a sleeper, or a waiter of a condition, who takes with it what it was told
   }
 }
 
 inline void destroy_kind(object::Kind kind, uint32_t index) {
   switch (kind) {
     case object::Kind::kChannel:
-    case object::Kind::kTaskTable: channel::destroy(index); break;
-    default: break;  // nothing outside its cell
+    case object::Kind::kTaskTable:
+      channel::destroy(index);
+      break;
+    default:
+      break;  // nothing outside its cell
   }
 }
 

@@ -30,7 +30,8 @@ std::vector<Candidate> retired_objects() {
   std::vector<Candidate> found;
   const uint32_t end = arena::grown(arena::kObjectTable);
   for (uint32_t i = 0; i < end; ++i)
-    if (const object::Word w = object::load(i); w.state() == object::State::kRetired) found.push_back({i, w, false, false});
+    if (const object::Word w = object::load(i); w.state() == object::State::kRetired)
+      found.push_back({i, w, false, false});
   return found;  // in ascending order of index
 }
 

@@ -74,7 +74,7 @@ constexpr uint64_t kGraceNanoseconds = 1'500;  // how long to try for a permit: 
 int take_permit();
 void give_permit(int permit);
 
-struct Patience {  // what a thread has learned
+struct Patience {     // what a thread has learned
   uint32_t vain = 0;  // halvings
   uint32_t until_full = 0, full_every = 0;
 };

@@ -8,9 +8,9 @@
 namespace shoal::sync {
 
 struct Wait {
-  uint64_t deadline = os::kNever;             // nanoseconds, CLOCK_MONOTONIC; 0: do not wait at all
-  void (*pause)(Wait&) = nullptr;             // before the first sleep or spin: lets go of the GIL
-  bool (*interrupted)(Wait&) = nullptr;       // true: give up (an exception is set)
+  uint64_t deadline = os::kNever;        // nanoseconds, CLOCK_MONOTONIC; 0: do not wait at all
+  void (*pause)(Wait&) = nullptr;        // before the first sleep or spin: lets go of the GIL
+  bool (*interrupted)(Wait&) = nullptr;  // true: give up (an exception is set)
   void* state = nullptr;
   bool paused = false;
 

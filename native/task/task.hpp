@@ -16,8 +16,12 @@ constexpr uint16_t kLost = 0x200;  // the worker died; the payload is its pid (i
 
 arena::Status create(uint32_t& tasks, uint32_t& tasks_generation, uint32_t& results, uint32_t& results_generation);
 
-inline channel::Result submit(uint32_t tasks, const channel::Message& m, sync::Wait& wait) { return channel::put(tasks, m, wait); }
-inline channel::Result claim(uint32_t tasks, channel::Taken& out, sync::Wait& wait) { return channel::get(tasks, out, wait); }
+inline channel::Result submit(uint32_t tasks, const channel::Message& m, sync::Wait& wait) {
+  return channel::put(tasks, m, wait);
+}
+inline channel::Result claim(uint32_t tasks, channel::Taken& out, sync::Wait& wait) {
+  return channel::get(tasks, out, wait);
+}
 channel::Result publish(uint32_t results, const channel::Message& m, sync::Wait& wait);
 
 // Recovery: reports the task that the dead process had claimed. Idempotent, but for a report that is sent twice when the one who recovers is killed:

@@ -4,12 +4,12 @@
 //
 //   shoal-watcher --detach DESCRIPTOR    starts itself as nobody's child
 //   shoal-watcher DESCRIPTOR             leaves when the last process of the tree has gone
-#include <csignal>
-#include <cstdlib>
-#include <cstring>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
 
 #include <thread>
 
@@ -107,7 +107,8 @@ int main(int argc, char** argv) {
   if (argc == 3 && std::strcmp(argv[1], "--detach") == 0) {
     if (fork() != 0) return 0;
     const int fd = std::atoi(argv[2]);
-    if (fd > 3) close_range(3, static_cast<unsigned>(fd) - 1, 0);  // whatever the application had open without close-on-exec
+    if (fd > 3)
+      close_range(3, static_cast<unsigned>(fd) - 1, 0);  // whatever the application had open without close-on-exec
     close_range(static_cast<unsigned>(fd) + 1, UINT_MAX, 0);
     argv[1] = argv[2];
     argc = 2;
