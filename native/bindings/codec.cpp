@@ -17,7 +17,7 @@ constexpr uint64_t kBufferAlign = 64;
 
 // --- the tagged stream ------------------------------------------------------------------------------------------------
 
-enum class Fit { kYes, kNo, kError };
+enum class Fit { kYes, kNo };
 
 struct Writer {
   char* at;
@@ -294,7 +294,6 @@ bool add_codec(PyObject* module) { return PyModule_AddFunctions(module, function
 bool encode(Outgoing& out, PyObject* obj) {
   Writer w{out.stack, out.stack + sizeof out.stack};
   const Fit fit = write(w, obj, 0);
-  if (fit == Fit::kError) return false;
   if (fit == Fit::kYes) {
     out.message.flags = static_cast<uint16_t>(Encoding::kNative);
     out.message.data = out.stack;

@@ -34,7 +34,7 @@ struct Mentions {
 void begin_mentions(Mentions& mentions);
 void end_mentions(Mentions& mentions);  // frees the entries
 
-// METH_STATIC helpers of types: a type adds these to its methods.
+// Methods of every handle.
 PyObject* handle_reference(PyObject* self, PyObject*);        // _reference()
 PyObject* handle_adopt(PyObject* type, PyObject* reference);  // classmethod _adopt(reference)
 

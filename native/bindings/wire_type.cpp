@@ -172,7 +172,7 @@ PyObject* wire_send_raw(PyObject* self, PyObject* view) {
   return result;
 }
 
-enum class Look { kMessage, kNothing, kEnd, kInterrupted };
+enum class Look { kMessage, kNothing, kEnd, kInterrupted, kNoMemory };
 
 // Waits until `taken` holds a message (or, with taken == nullptr, until there is one). The GIL may be let go of.
 Look look(Wire* w, channel::Taken* taken, GilWait& gil) {
@@ -186,6 +186,7 @@ Look look(Wire* w, channel::Taken* taken, GilWait& gil) {
       const channel::Result r = channel::get_now(index, *taken, gil.wait, bell);
       if (r == channel::Result::kDone) return Look::kMessage;
       if (r == channel::Result::kInterrupted) return Look::kInterrupted;
+      if (r == channel::Result::kNoMemory) return Look::kNoMemory;
     } else if (!channel::is_empty(c.ring)) {
       return Look::kMessage;
     }
@@ -227,6 +228,7 @@ bool receive(Wire* w, Incoming& in) {
   const Look seen = look(w, &in.taken, gil);
   end_wait(gil);
   if (seen == Look::kMessage) return true;
+  if (seen == Look::kNoMemory) raise_status(arena::Status::kSystem);
   if (seen == Look::kEnd || seen == Look::kNothing) PyErr_SetNone(PyExc_EOFError);
   return false;
 }

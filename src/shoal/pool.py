@@ -5,6 +5,7 @@ The parts are in ``shoal._pool``; this module is what programs import.
 
 from __future__ import annotations
 
+import signal
 import warnings
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
@@ -185,7 +186,12 @@ class Pool(PoolCalls):
             process = process_of(ctx, target=worker, args=args)
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
-            process.start()
+            # A Ctrl-C that comes while the child is not yet the worker waits until it is, and then says nothing there.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             _standard.util.debug("added worker")
             return process
 

@@ -73,10 +73,14 @@ class Popen(popen_spawn_posix.Popen):
                 server = forkserver.ensure_running()
                 fixed = [temporary[0], slot.arena, parent, server, *([] if tracker is None else [tracker])]
                 line, request = protocol.socket_pair()
-                with request:
-                    protocol.send_head(line, slot.token, fixed + self._fds, tracker=tracker is not None)
-                    sent = forkserver.ask(request)
-                answer, descriptors = _answer(line) if sent else (b"", [])
+                try:
+                    with request:
+                        protocol.send_head(line, slot.token, fixed + self._fds, tracker=tracker is not None)
+                        sent = forkserver.ask(request)
+                    answer, descriptors = _answer(line) if sent else (b"", [])
+                except BaseException:
+                    line.close()
+                    raise
                 if answer:
                     return self._take(slot, line, answer, descriptors)
                 line.close()

@@ -209,6 +209,7 @@ def _quieten_interrupts() -> None:
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ):
         signal.signal(signal.SIGINT, _do_nothing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked since before the start
 
 
 def _do_nothing(_number: int, _frame: object) -> None:
