@@ -9,8 +9,8 @@ from pathlib import Path
 PROC = Path("/proc")
 
 
-def of_tree(also: int | None = None) -> float:
-    """Seconds taken so far by this process, its descendants, and the process ``also`` with its descendants.
+def of_tree(also: int | None = None, *, own: bool = True) -> float:
+    """Seconds taken so far by this process (unless ``own`` is false), its descendants, and the process ``also`` with its descendants.
 
     Processes that have ended count for nothing; of those that run, every thread counts.
     """
@@ -20,7 +20,7 @@ def of_tree(also: int | None = None) -> float:
     while wanted - found:
         found |= wanted
         wanted = {pid for pid, parent in parents.items() if parent in found}
-    return sum(map(_of_process, found))
+    return sum(map(_of_process, found if own else found - {os.getpid()}))
 
 
 def _parents() -> dict[int, int]:

@@ -185,6 +185,7 @@ PyObject* table_claim(PyObject* self, PyObject* args) {
   if (!begin_wait(gil, true, timeout)) return nullptr;
   Incoming in;
   in.taken.buffer = in.stack;
+  gil.wait.idle = true;  // a worker without work: it has no say in a Ctrl-C, and takes no processor time
   const channel::Result r = task::claim(table(self)->tasks->index, in.taken, gil.wait);
   end_wait(gil);
   if (r == channel::Result::kEmpty || r == channel::Result::kTimeout) Py_RETURN_NONE;

@@ -30,7 +30,7 @@ Slept sleep(Gate& gate, Sleeper& sleeper, uint32_t object, uint64_t gate_offset,
   }
   // A signal that came during the spin or since the caller last looked would otherwise wait for the sleep to end.
   if (wait.should_stop()) return Slept::kInterrupted;
-  if (wait.interrupted != nullptr) {
+  if (wait.interrupted != nullptr && !wait.idle) {
     deadline = std::min(deadline, os::now() + sleeper.slice);
     sleeper.slice = std::min(sleeper.slice * 2, kLongestSlice);
   }

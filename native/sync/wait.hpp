@@ -13,6 +13,7 @@ struct Wait {
   bool (*interrupted)(Wait&) = nullptr;  // true: give up (an exception is set)
   void* state = nullptr;
   bool paused = false;
+  bool idle = false;  // nobody is waiting for this thread to notice a signal at once: it may sleep without end
 
   bool expired() const { return deadline != os::kNever && (deadline == 0 || os::now() >= deadline); }
   void begin() {

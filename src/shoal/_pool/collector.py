@@ -142,6 +142,7 @@ class Collector(Leadership):
         """Learn that a job is done."""
         self.background.discard(job)
         self.eager.discard(job)
+        self.call_leader()
         if self.closing and not self.cache:
             self.poke(urgent=True)
 

@@ -186,6 +186,7 @@ class Source:
                 self.position += 1
                 self._end()
                 self._job.one(index, Failure(error))
+                self._collector.call_leader()
             else:
                 self._job.spoil(error)
                 self._end()
@@ -260,6 +261,7 @@ class Source:
                 ledger.withdraw(task, 1, job)
                 job.one(task - row.shift, Failure(error))
                 job.closed(task)
+                collector.call_leader()
         collector.window.observe(count, perf_counter() - began)
 
     def _submit_parcel(self, index: int, item: Any) -> None:

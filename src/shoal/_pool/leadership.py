@@ -176,6 +176,11 @@ class Leadership:
             with suppress(ValueError):
                 job._bells.remove(bell)
 
+    def call_leader(self) -> None:
+        """Have whoever leads look up from waiting for messages: an outcome came about without one, in this thread."""
+        if not self.lead._is_owned():
+            self.end.wake()
+
     def pass_on(self) -> None:
         """Nobody leads now, perhaps: wake one who may."""
         if self.wants_lead:

@@ -36,6 +36,7 @@ def submit_row(collector: Collector, row: Resend, *, embed: bool, raises: bool) 
         if raises:
             raise
         row.fail(error)
+        collector.call_leader()
 
 
 def submit_or_keep(collector: Collector, job: Any, function: Function, mode: int, argument: Any) -> None:
