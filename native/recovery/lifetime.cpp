@@ -71,13 +71,20 @@ bool inherited(const std::vector<Window>& windows, uint64_t birth, uint64_t reti
                      [&](const Window& w) { return birth < w.high && retired >= w.low; });
 }
 
-uint32_t sweep_blobs(const std::vector<Window>& windows) {
-  uint32_t left = 0;
+std::vector<blob::Name> blobs_in_limbo() {
+  std::vector<blob::Name> found;
   blob::for_each([&](blob::Name name, blob::Word w) {
-    if (w.state() != blob::State::kLimbo) return;
+    if (w.state() == blob::State::kLimbo) found.push_back(name);
+  });
+  return found;
+}
+
+uint32_t free_blobs(const std::vector<blob::Name>& limbo, const std::vector<Window>& windows) {
+  uint32_t left = 0;
+  for (const blob::Name name : limbo) {
     const blob::Head* h = blob::head(name);
     if (h == nullptr || inherited(windows, h->birth, h->retired) || !blob::free_limbo(name)) ++left;
-  });
+  }
   return left;
 }
 
@@ -109,13 +116,15 @@ void sweep_retired() {
   // object retired and changes the word's version; a list is made only by somebody whose bit is set. So whatever moved meanwhile, the swap fails.
   std::vector<Candidate> candidates = retired_objects();
   for (Candidate& c : candidates) c.held = !object::held_by_nobody(c.index);
+  // What is in limbo, too, before the windows: a blob that went there since may be inherited by a child whose window has opened since.
+  const std::vector<blob::Name> limbo = blobs_in_limbo();
   const std::vector<Window> windows = fork_windows();
   for (Candidate& c : candidates) {
     const object::Cell* cell = object::cell(c.index);
     if (cell == nullptr || inherited(windows, cell->birth.load(), cell->retired.load())) c.reachable = true;
   }
   mark_listed(candidates);
-  uint32_t left = sweep_blobs(windows);
+  uint32_t left = free_blobs(limbo, windows);
   for (const Candidate& c : candidates) {
     if (c.held) {
       object::revive(c.index);

@@ -184,9 +184,11 @@ bool is_dead(uint32_t index) {
     case State::kReserved: {
       if (pid > 0) return os::process_is_gone(pid, s.ticks.load());
       // Nobody told its pid. Its parent may be about to; a child that has not come in a minute never existed or was killed at once.
-      uint64_t none = 0;
-      s.reserved_at.compare_exchange_strong(none, os::now());
-      return os::now() - s.reserved_at.load() > kGraceForUnclaimed;
+      uint64_t since = 0;
+      if (s.reserved_at.compare_exchange_strong(since, os::now())) return false;
+      // Read before the clock: the parent may be writing a later time just now.
+      const uint64_t now = os::now();
+      return now > since && now - since > kGraceForUnclaimed;
     }
   }
   return false;

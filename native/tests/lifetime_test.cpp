@@ -256,7 +256,8 @@ void random_lives() {
     recovery::recover_all();
     if (c.length() > 100) {  // the unbounded one must not eat the machine
       Got got = get(c.index, within(0));
-      CHECK(got.result == Result::kDone || got.result == Result::kEmpty);
+      // kTimeout: the section was busy for as long as one look waits.
+      CHECK(got.result == Result::kDone || got.result == Result::kEmpty || got.result == Result::kTimeout);
     }
     const std::vector<pid_t> pids = others();
     if (pids.size() < 5)
