@@ -82,15 +82,20 @@ bool may_put(void* state) {
   return true;
 }
 
+// Under tail_mutex. First the word: killed in between, repair knows nothing for certain and says so.
+void ring(Channel& c, int bell) {
+  c.bell.store(kRung);
+  const uint64_t one = 1;
+  while (write(bell, &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
+
 // The bell is rung before the commit: a producer killed in between has rung for nothing, never kept silent about something.
 void ring_bell(void* state) {
   auto& s = *static_cast<PutState*>(state);
   Channel& c = *s.c;
   if (c.armed.load() == 0 || s.bell < 0 || c.bell.load() == kRung) return;
-  c.bell.store(kRung);
-  const uint64_t one = 1;
-  while (write(s.bell, &one, sizeof one) < 0 && errno == EINTR) {
-  }
+  ring(c, s.bell);
   c.armed.fetch_and(kArmedAlways);
 }
 
@@ -246,12 +251,7 @@ bool arm(uint32_t index, uint32_t how, int bell, sync::Wait& wait) {
   if (enter_tail(c.ring, wait, kRepairs) != Result::kDone) return false;
   c.armed.fetch_or(how);
   const bool empty = is_empty(c.ring);
-  if (!empty && how == kArmedAlways && c.bell.load() != kRung) {
-    c.bell.store(kRung);
-    const uint64_t one = 1;
-    while (write(bell, &one, sizeof one) < 0 && errno == EINTR) {
-    }
-  }
+  if (!empty && how == kArmedAlways && c.bell.load() != kRung) ring(c, bell);
   sync::unlock(c.ring.tail_mutex);
   return empty;
 }
