@@ -130,6 +130,24 @@ TakeHook take_hook(Channel& c, TakeState& state) {
 
 uint64_t gate_offset(uint32_t index, const sync::Gate& gate) { return object::offset_of(index, &gate.sequence); }
 
+// Sleeps at the items' gate until look(result) says that the wait is over. Whatever woke it and is still there when it leaves is for somebody else.
+template <class Look>
+Result sleep_for_items(uint32_t index, sync::Wait& wait, Look look) {
+  Channel& c = *at(index);
+  Result result = Result::kEmpty;
+  sync::Sleeper sleeper;
+  for (;;) {
+    sync::announce(c.items, sleeper);
+    if (look(result)) break;
+    const sync::Slept slept = sync::sleep(c.items, sleeper, index, gate_offset(index, c.items), wait);
+    if (slept == sync::Slept::kAgain) continue;
+    if (slept == sync::Slept::kInterrupted) result = Result::kInterrupted;
+    break;
+  }
+  sync::leave(c.items, sleeper, !is_empty(c.ring));
+  return result;
+}
+
 }  // namespace
 
 arena::Status create(const Options& options, uint32_t& index, uint32_t& generation) {
@@ -210,40 +228,21 @@ Result get(uint32_t index, Taken& out, sync::Wait& wait, int bell) {
     r = get_now(index, out, wait, bell);
     if (r != Result::kEmpty) return r;
   }
-  sync::Sleeper sleeper;
-  for (;;) {
-    sync::announce(c.items, sleeper);
-    r = get_now(index, out, wait, bell);
-    if (r != Result::kEmpty || called()) break;
-    const sync::Slept slept = sync::sleep(c.items, sleeper, index, gate_offset(index, c.items), wait);
-    if (slept == sync::Slept::kAgain) continue;
-    if (slept == sync::Slept::kInterrupted) r = Result::kInterrupted;
-    break;
-  }
-  sync::leave(c.items, sleeper, !is_empty(c.ring));
-  return r;
+  return sleep_for_items(index, wait, [&](Result& found) {
+    found = get_now(index, out, wait, bell);
+    return found != Result::kEmpty || called();
+  });
 }
 
 Result await(uint32_t index, sync::Wait& wait) {
   Channel& c = *at(index);
-  Result r = is_empty(c.ring) ? Result::kEmpty : Result::kDone;
-  if (r == Result::kDone || wait.deadline == 0) return r;
+  if (!is_empty(c.ring)) return Result::kDone;
+  if (wait.deadline == 0) return Result::kEmpty;
   wait.begin();
-  sync::Sleeper sleeper;
-  for (;;) {
-    sync::announce(c.items, sleeper);
-    if (!is_empty(c.ring)) {
-      r = Result::kDone;
-      break;
-    }
-    const sync::Slept slept = sync::sleep(c.items, sleeper, index, gate_offset(index, c.items), wait);
-    if (slept == sync::Slept::kAgain) continue;
-    if (slept == sync::Slept::kInterrupted) r = Result::kInterrupted;
-    break;
-  }
-  // It takes nothing, so whatever woke it is for somebody else as well.
-  sync::leave(c.items, sleeper, !is_empty(c.ring));
-  return r;
+  return sleep_for_items(index, wait, [&](Result& found) {
+    found = is_empty(c.ring) ? Result::kEmpty : Result::kDone;
+    return found == Result::kDone;
+  });
 }
 
 bool arm(uint32_t index, uint32_t how, int bell, sync::Wait& wait) {
