@@ -19,7 +19,7 @@ PYTHON_FLOORS = (
     "errors, _native, _standard, _alias",
     "_runtime, _runtime.*, util",
     "reduction, synchronize, _pickling, _pickling.*",
-    "connection, queues, _queue_ends",
+    "connection, _connection, _connection.*, queues, _queue_ends",
     "process, popen_*, forkserver, _forkserver, _forkserver.*, spawn",
     "pool, _pool, _pool.*",
     "context, __init__",

@@ -6,9 +6,22 @@ make is imported when it is first made.
 
 from shoal import _standard, context
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from shoal._connection.tls import TLS as TLS
+
 __all__ = list(_standard.package.__all__)
 
 SUBDEBUG = 5
 SUBWARNING = 25
 
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
+
+
+def __getattr__(name: str) -> object:
+    """Import what is rarely needed: ssl takes longer than all of shoal."""
+    if name == "TLS":
+        from shoal._connection.tls import TLS  # noqa: PLC0415
+
+        return TLS
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,6 +17,7 @@ from shoal import _standard
 __all__ = [
     "AbandonedLockError",
     "AbandonedLockWarning",
+    "AuthenticationInterruptedError",
     "BrokenPoolError",
     "ForkServerError",
     "ForkServerWarning",
@@ -24,6 +25,7 @@ __all__ = [
     "PoolTerminatedError",
     "ShoalError",
     "StaleReferenceError",
+    "UnencryptedListenerWarning",
     "WorkerLostError",
     "describe_exit",
 ]
@@ -71,6 +73,22 @@ class AbandonedLockError(ShoalError):
 
 class AbandonedLockWarning(RuntimeWarning):
     """The process that held this lock died; who waited for it has it now. What the lock protects may be half changed."""
+
+
+class AuthenticationInterruptedError(ShoalError, _standard.context.AuthenticationError, EOFError):
+    """The other side of a new connection hung up before both sides had proved that they know the authentication key.
+
+    An ``EOFError`` too, which is what the standard library raises.
+    """
+
+    def __str__(self) -> str:
+        return super().__str__() or (
+            "the other side hung up during authentication: it has ended, has no authentication key, or does not speak this protocol"
+        )
+
+
+class UnencryptedListenerWarning(RuntimeWarning):
+    """A listener can be reached over a network, and what goes over it is neither encrypted nor protected against changes."""
 
 
 class WorkerLostError(ShoalError):

@@ -1,0 +1,320 @@
+"""TLS for connections over a network: `TLS` says with which certificates, `Encrypted` makes the connection, `EncryptedConnection` is it.
+
+Both sides show a certificate and demand one that the same authority has signed; a client also demands that the certificate is for the host that it called.
+TLS 1.2 at least.
+
+OpenSSL works on memory here and never on the socket, under a lock that is not held while anything waits: one thread may send while another receives.
+One record is taken from the kernel at a time, and the listener's side sends no session tickets; so, as every message begins a record, a select on
+``fileno()`` misses no message. (``wait`` and ``poll`` do not depend on that.)
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+
+from shoal._connection.admission import Plain
+from shoal._connection.stream import Connection, seconds_to_poll
+from shoal.errors import NotSupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+__all__ = ["TLS", "Encrypted", "EncryptedConnection"]
+
+HEADER = 5  # bytes: kind, version, length
+LONGEST_RECORD = (1 << 14) + 2048  # bytes after the header
+KINDS = range(20, 25)  # first byte of a record
+PIECE = 256 * 1024  # bytes that are encrypted before they are sent
+
+
+@dataclass(frozen=True)
+class TLS:
+    """With which certificates a `Listener` or a `Client` encrypts: ``Listener(address, tls=shoal.TLS(cert, key, ca))``.
+
+    ``shoal certs DIR`` makes the files for a team's machines.
+
+    Args:
+        cert: file with this side's certificate (PEM), and those between it and the authority's if there are any.
+        key: file with the private key that belongs to it (PEM, without a password).
+        ca: file with the authority's certificate (PEM): whom the other side's certificate must be signed by.
+        check_hostname: whether a client demands that the listener's certificate is for the host it connects to (a name or an IP address).
+
+    Raises:
+        OSError: when it is used, if a file is missing, or is not what it should be (``ssl.SSLError``).
+    """
+
+    cert: str | os.PathLike[str]
+    key: str | os.PathLike[str]
+    ca: str | os.PathLike[str]
+    _: KW_ONLY
+    check_hostname: bool = True
+
+    def _context(self, *, server: bool) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.check_hostname = self.check_hostname and not server
+        context.verify_mode = ssl.CERT_REQUIRED
+        if server:
+            context.num_tickets = 0
+        for path in (self.cert, self.key, self.ca):
+            if not Path(path).is_file():
+                raise FileNotFoundError(2, "TLS needs this file (`shoal certs DIR` makes such files)", os.fspath(path))
+        try:
+            # A key with a password would make OpenSSL ask for it on the terminal.
+            context.load_cert_chain(self.cert, self.key, password=_no_password)
+        except ssl.SSLError as error:
+            error.add_note(f"TLS(cert={str(self.cert)!r}, key={str(self.key)!r}): are these a certificate and its key?")
+            raise
+        try:
+            context.load_verify_locations(self.ca)
+        except ssl.SSLError as error:
+            error.add_note(f"TLS(ca={str(self.ca)!r}): is this a certificate?")
+            raise
+        return context
+
+
+TLS.__module__ = "shoal"
+
+
+def _no_password() -> str:
+    raise ValueError(
+        "the TLS key has a password: shoal cannot ask for it; give a file with the key alone, readable by you alone"
+    )
+
+
+class Engine:
+    """TLS in memory: bytes from the network in, plain bytes out, and the other way round."""
+
+    def __init__(self, context: ssl.SSLContext, host: str | None) -> None:
+        self._in = ssl.MemoryBIO()
+        self._out = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_side=host is None, server_hostname=host)
+        self._lock = threading.Lock()
+        self._record = bytearray()  # as much of the next one as has arrived
+        self.plain = bytearray()  # decrypted, and not asked for yet
+        self.ended = False
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; true when it is done."""
+        with self._lock:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                return False
+            except ssl.SSLCertVerificationError as error:
+                error.add_note(_advice(error))
+                raise
+            return True
+
+    def feed(self, receive: Callable[[int], bytes]) -> None:
+        """Take one record from the network: ``receive`` returns up to so many bytes, none at the end, and may raise BlockingIOError."""
+        record = self._record
+        while True:
+            need = HEADER
+            if len(record) >= HEADER:
+                length = int.from_bytes(record[3:5], "big")
+                if record[0] not in KINDS or record[1] != 3 or length > LONGEST_RECORD:  # noqa: PLR2004 - SSL 3.0 to TLS 1.3
+                    break  # no TLS: OpenSSL has the words for it
+                need += length
+                if len(record) == need:
+                    break
+            data = receive(need - len(record))
+            if not data:
+                with self._lock:
+                    self._in.write_eof()
+                return
+            record += data
+        with self._lock:
+            self._in.write(record)
+        record.clear()
+
+    def decrypt(self) -> bool:
+        """Decrypt what was fed; true if there are plain bytes now, or never will be."""
+        with self._lock:
+            while not self.ended:
+                try:
+                    data = self._tls.read(PIECE)
+                except ssl.SSLWantReadError:
+                    break
+                except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # a killed process says no farewell
+                    data = b""
+                if not data:
+                    self.ended = True
+                self.plain += data
+        return self.ended or bool(self.plain)
+
+    def take(self, size: int) -> bytearray:
+        """Return up to so many plain bytes."""
+        data = self.plain[:size]
+        del self.plain[:size]
+        return data
+
+    def encrypt(self, data: Any) -> None:
+        """Encrypt; `outgoing` has the result."""
+        with self._lock, memoryview(data) as view:
+            done = 0
+            while done < len(view):
+                done += self._tls.write(view[done:])
+
+    def outgoing(self) -> bytes:
+        """Return what is to be sent; whoever takes it must send it before anybody takes more."""
+        with self._lock:
+            return self._out.read()
+
+    def farewell(self) -> None:
+        """Say that nothing more comes from here."""
+        with self._lock, suppress(ssl.SSLError):
+            self._tls.unwrap()
+
+
+def _advice(error: ssl.SSLCertVerificationError) -> str:
+    text = error.verify_message.lower()
+    if "hostname mismatch" in text or "ip address mismatch" in text:
+        return "the certificate is for another host: connect by a name that is in it, or make one for this host (`shoal certs DIR HOST`)"
+    if "expired" in text or "not yet valid" in text:
+        return "make new certificates (`shoal certs DIR HOST`), or set this machine's clock"
+    return "the other side's certificate was not signed by the authority in TLS(ca=…): both sides need certificates of the same one"
+
+
+class Encrypted(Plain):
+    """A socket with TLS on it, during admission.
+
+    Args:
+        sock: the socket.
+        context: with the certificates.
+        host: whom the client has called; None on the listener's side.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str | None = None) -> None:
+        super().__init__(sock)
+        self._engine = Engine(context, host)
+
+    def begin(self) -> bool:
+        """Go on with the handshake."""
+        try:
+            while not self._engine.handshake():
+                if not self.flush() or not self._feed():
+                    return False
+        except OSError:
+            self.flush()  # the alert that tells the other side what is wrong
+            raise
+        return self.flush()
+
+    def read(self, size: int) -> bytes | None:
+        """Return what is there, up to ``size`` bytes; None: nothing yet."""
+        while not self._engine.plain:
+            if self._engine.decrypt():
+                break
+            if not self._feed():
+                return None
+        return bytes(self._engine.take(size))
+
+    def write(self, data: bytes) -> None:
+        """Say what is to be sent."""
+        self._engine.encrypt(data)
+
+    def flush(self) -> bool:
+        """Send; true when nothing is left."""
+        super().write(self._engine.outgoing())
+        return super().flush()
+
+    def connection(self) -> Connection:
+        """Return the connection that takes the socket over."""
+        return EncryptedConnection(self._socket, self._engine)
+
+    def _feed(self) -> bool:
+        try:
+            self._engine.feed(lambda size: self._socket.recv(size, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
+        self.heard = True
+        return True
+
+
+class EncryptedConnection(Connection):
+    """A connection over TLS. It belongs to the process that made it: it cannot be sent to another, nor used in a forked child."""
+
+    def __init__(self, sock: socket.socket, engine: Engine) -> None:
+        super().__init__(sock.fileno())
+        self._socket = sock
+        self._engine = engine
+        self._sending = threading.Lock()
+        self._owner = os.getpid()
+
+    def _write(self, parts: Sequence[Any]) -> None:
+        self._check_owner()
+        with self._sending:
+            for part in parts:
+                view = memoryview(part)
+                for start in range(0, len(view), PIECE):
+                    self._engine.encrypt(view[start : start + PIECE])
+                    self._socket.sendall(self._engine.outgoing())
+
+    def _read(self, size: int) -> bytearray:
+        self._check_owner()
+        engine = self._engine
+        while len(engine.plain) < size:
+            if engine.decrypt() and engine.ended:
+                break
+            if len(engine.plain) < size:
+                engine.feed(self._socket.recv)
+        if len(engine.plain) >= size:
+            return engine.take(size)
+        if engine.plain:
+            raise OSError("got end of file during message")
+        raise EOFError
+
+    def _poll(self, timeout: float | None) -> bool:
+        until = None if timeout is None else time.monotonic() + timeout
+        remaining = timeout
+        while not self._has_something():
+            poller = select.poll()
+            poller.register(self.fileno(), select.POLLIN)
+            if not poller.poll(seconds_to_poll(remaining)) and remaining is not None and remaining <= 0:
+                return False
+            if until is not None:
+                remaining = until - time.monotonic()
+        return True
+
+    def _has_something(self) -> bool:
+        """Whether there is a plain byte, or the end of file."""
+        self._check_owner()
+        while not self._engine.decrypt():
+            try:
+                self._engine.feed(lambda size: self._socket.recv(size, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return False
+            except ConnectionResetError:
+                return True  # whoever reads is told
+        return True
+
+    def _close(self) -> None:
+        with suppress(OSError):
+            if os.getpid() == self._owner and self._sending.acquire(blocking=False):
+                self._engine.farewell()
+                self._socket.send(self._engine.outgoing(), socket.MSG_DONTWAIT)
+                self._sending.release()
+        self._socket.close()
+
+    def _check_owner(self) -> None:
+        if os.getpid() != self._owner:
+            raise NotSupportedError(
+                "a connection over TLS cannot be used in a forked child",
+                "its keys would be used twice",
+                "connect in the child",
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise NotSupportedError(
+            "a connection over TLS cannot be sent to another process", "its keys are in this one", "connect there"
+        )

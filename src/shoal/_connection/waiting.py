@@ -1,0 +1,71 @@
+"""``wait``: until one of many things is readable, whatever they are."""
+
+from __future__ import annotations
+
+import select
+import time
+
+from shoal._connection.messages import Messages
+from shoal._connection.stream import seconds_to_poll
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+__all__ = ["wait"]
+
+
+def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
+    """Wait until something can be read, or has ended.
+
+    Args:
+        object_list: connections (shoal's or the standard library's), sockets, sentinels of processes, descriptors; anything with ``fileno()``.
+        timeout: seconds; None waits for ever.
+
+    Returns:
+        Those that are ready, in their order; none if the time was up.
+
+    Raises:
+        ValueError: for what is neither a descriptor nor has one.
+    """
+    objects = list(object_list)
+    if len(objects) == 1 and isinstance(objects[0], Messages) and objects[0].readable:
+        # One connection knows best how to wait for itself: the end of a pipe need not ask the kernel when a message is there.
+        return objects if objects[0].poll(timeout) else []
+    poller = select.poll()
+    by_descriptor: dict[int, list[Any]] = {}
+    for obj in objects:
+        descriptor = _descriptor(obj)
+        by_descriptor.setdefault(descriptor, []).append(obj)
+        poller.register(descriptor, select.POLLIN)
+    until = None if timeout is None else time.monotonic() + timeout
+    remaining = timeout
+    while True:
+        found = poller.poll(seconds_to_poll(remaining))
+        ready = [obj for descriptor, _ in found for obj in by_descriptor[descriptor] if _has_something(obj)]
+        if ready:
+            return ready
+        if until is not None:
+            remaining = until - time.monotonic()
+            if remaining <= 0:
+                return []
+
+
+def _descriptor(obj: Any) -> int:
+    if isinstance(obj, int):
+        descriptor = int(obj)
+    else:
+        try:
+            descriptor = int(obj.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {obj!r}") from None
+    if descriptor < 0:
+        raise ValueError(f"Invalid file descriptor: {descriptor}")
+    return descriptor
+
+
+def _has_something(obj: Any) -> bool:
+    """Whether what the kernel has for it is something to it: over TLS, some bytes are not."""
+    look = getattr(obj, "_has_something", None)
+    return True if look is None else bool(look())
