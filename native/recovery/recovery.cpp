@@ -3,6 +3,7 @@
 #include <csignal>
 
 #include "channel/segment.hpp"
+#include "names/names.hpp"
 #include "recovery/kinds.hpp"
 #include "recovery/lifetime.hpp"
 #include "sync/gate.hpp"
@@ -128,6 +129,7 @@ void recover_held(uint32_t dead) {
     permit.compare_exchange_strong(its, 0);
   }
   drop_holds_of(dead);
+  names::recover(dead);
   end_dependents(token);
   if (!clean) wake_everybody();
   arena::header().recoveries.fetch_add(1);

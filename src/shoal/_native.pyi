@@ -24,6 +24,14 @@ def watcher_start(path: str) -> None: ... # starts the tree's watcher if none is
 def watcher_pid() -> int: ...
 def slot_recover(token: int) -> bool: ...  # gives back what a dead process held, at once; False: nothing to do
 
+# --- named shared memory (floor 3) ---------------------------------------------------------------------------------------
+# Names are those of files in /dev/shm, without a slash.
+def name_link(fd: int, name: str, tracked: bool) -> None: ...   # names an O_TMPFILE of /dev/shm; FileExistsError, OSError as of shm_open
+def name_track(name: str) -> None: ...                           # the tree answers for it: what it is now, or, if there is none, at the end
+def name_forget(name: str, gone: bool = False) -> bool: ...      # gone: only if its file has been unlinked
+def name_is_tracked(name: str) -> bool: ...
+def memory_limit() -> int: ...            # bytes
+
 # --- references in messages --------------------------------------------------------------------------------------------
 # Between begin and end (per thread), pickling a native object notes a reference to it; end returns an opaque capsule that keeps them
 # alive until it is attached to a message or to a reserved slot, or dropped.
