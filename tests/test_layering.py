@@ -18,7 +18,7 @@ import pytest
 PYTHON_FLOORS = (
     "errors, _native, _standard, _alias",
     "_runtime, _runtime.*, util",
-    "reduction, synchronize, _pickling, _pickling.*",
+    "reduction, synchronize, heap, sharedctypes, _pickling, _pickling.*",
     "connection, _connection, _connection.*, queues, _queue_ends, resource_tracker, shared_memory",
     "process, popen_*, forkserver, _forkserver, _forkserver.*, spawn",
     "pool, _pool, _pool.*",
@@ -37,7 +37,7 @@ NATIVE_FLOORS = (
     "object, names",
     "sync",
     "blob",
-    "channel+task",
+    "channel+task, memory",
     "recovery",
     "watcher, bindings",
     "tests",

@@ -2,7 +2,6 @@
 
 #include <csignal>
 
-#include "channel/segment.hpp"
 #include "names/names.hpp"
 #include "recovery/kinds.hpp"
 #include "recovery/lifetime.hpp"
@@ -39,7 +38,7 @@ void recover_objects(uint32_t dead, bool clean) {
         break;
       case object::State::kClaimed:
         if (w.owner() == dead) {
-          channel::free_segments_of(i);
+          abandon_kind(w.kind(), i);
           object::release_for(i, dead);
           object::end_destroy(i);
         }
