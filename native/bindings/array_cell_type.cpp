@@ -129,7 +129,7 @@ Set set_slice(Cell* c, PyObject* key, PyObject* values) {
 int set(PyObject* self, PyObject* key, PyObject* value) {
   Cell* c = cell_of(self);
   if (value == nullptr) {
-    PyErr_Format(PyExc_TypeError, "'%s' object doesn't support item deletion", Py_TYPE(self)->tp_name);
+    PyErr_SetString(PyExc_AttributeError, "__delitem__");  // as the standard library's
     return -1;
   }
   if (char* at = place_of(c, key)) {

@@ -90,7 +90,7 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N
 def copy(obj: Any) -> Any:
     """Return a copy of a ctypes object in shared memory of its own."""
     twin = _new_value(type(obj))
-    ctypes.pointer(twin)[0] = obj
+    ctypes.memmove(ctypes.addressof(twin), ctypes.addressof(obj), ctypes.sizeof(twin))
     return twin
 
 
@@ -283,15 +283,18 @@ def _taken_apart(type_: Any) -> tuple[Any, tuple[int, ...]]:
 
 
 def reduce_ctype(obj: Any) -> Any:
-    """Take a ctypes object apart for a pickle: one in shared memory by reference, any other as it was before."""
+    """Take a ctypes object apart for a pickle: one in shared memory by reference, any other as if it had nothing to do with this module."""
     wrapper = _wrapper_of(obj)
     if wrapper is not None:
         type_, lengths = _taken_apart(type(obj))
         return rebuild_ctype, (type_, wrapper, lengths)
     registration = _registrations.get(type(obj))
-    if registration is None or registration.before is None:
-        return obj.__reduce_ex__(reduction.PROTOCOL)
-    return registration.before(obj)
+    of_others = hasattr(obj, "_wrapper") and not isinstance(
+        obj._wrapper, BufferWrapper
+    )  # the standard library's, perhaps
+    if of_others and registration is not None and registration.before is not None:
+        return registration.before(obj)
+    return obj.__reduce_ex__(reduction.PROTOCOL)
 
 
 def rebuild_ctype(type_: Any, wrapper: BufferWrapper, length: int | tuple[int, ...] | None) -> Any:
