@@ -23,10 +23,14 @@ import signal
 import time
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import psutil
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIMIT = 60.0  # seconds for one test with its fixtures, unless it is marked @pytest.mark.limit(seconds)
 GRACE = 15.0  # seconds from the first timer to the second
@@ -201,11 +205,18 @@ def describe(process: psutil.Process) -> str:
         return f"{process.pid} (ended meanwhile)"
 
 
+@pytest.fixture(scope="session")
+def keepers() -> list[Callable[[], set[int]]]:
+    """Where a fixture that keeps processes beyond a test puts what names their pids."""
+    return []
+
+
 @pytest.fixture(autouse=True)
-def _no_process_left_behind():
+def _no_process_left_behind(keepers: list[Callable[[], set[int]]]):
     before = related()
     yield
-    left = [process for process in related() - before if not may_stay(process)]
+    kept = {pid for keeper in keepers for pid in keeper()}
+    left = [process for process in related() - before if process.pid not in kept and not may_stay(process)]
     if not left:
         return
     gc.collect()

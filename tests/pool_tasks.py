@@ -119,3 +119,8 @@ def make_what_cannot_be_loaded() -> LoadsNowhere:
 
 def hang() -> None:
     time.sleep(600)
+
+
+def call(what: tuple[Any, tuple[Any, ...]]) -> Any:
+    function, arguments = what
+    return function(*arguments)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal._pool.chunking import Chunks, Window, next_step
+from shoal._pool.chunking import Chunks, Window
 
 counts = st.integers(1, 10**7)
 workers = st.integers(1, 256)
@@ -72,21 +72,6 @@ def test_items_that_are_costly_to_send_stay_in_small_chunks() -> None:
     chunks.observe(8, 8e-6)  # a microsecond of work each
     chunks.observe_transport(8, 8e-3)  # but a millisecond to pickle
     assert chunks.next_size(100_000) <= 10
-
-
-def test_the_first_sign_of_life_comes_after_one_item_if_nothing_is_known() -> None:
-    assert Chunks(100, 2, 50).first_step(50) == 1
-
-
-@given(counts, seconds, counts, counts)
-def test_a_step_is_at_least_one_item_and_at_most_what_is_left(
-    done: int, taken: float, previous: int, left: int
-) -> None:
-    assert 1 <= next_step(done, taken, previous, left) <= left
-
-
-def test_steps_of_slow_items_are_single_items() -> None:
-    assert next_step(1, 0.1, 1, 1000) == 1
 
 
 @given(workers, st.lists(st.tuples(st.integers(0, 5000), seconds), max_size=30))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -18,17 +18,32 @@ from shoal._pool.ledger import FIRST_TASK, LOST, Batch, Chunk, Ledger, Parcel
 from shoal._pool.restarts import RestartLimit
 from shoal._pool.results import MapResult
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 double = Function(abs)
 
 
 class Lost:
     """As a transport reports it."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int = 99, begun: int = 0, first: int = 0, outcomes: Sequence[Any] = ()) -> None:
         self.pid = pid
+        self.begun = begun
+        self.first = first
+        self.outcomes = outcomes
 
 
 LOST.add(Lost)
+
+
+class Unloadable:
+    """As a transport reports an outcome that cannot be loaded."""
+
+    exception = ValueError("not to be loaded")
+
+
+FAILURES.add(Unloadable)
 
 
 class DiedError(Exception):
@@ -106,9 +121,9 @@ def test_a_message_for_a_forgotten_task_is_ignored() -> None:
 def test_an_interrupted_settling_can_be_repeated() -> None:
     ledger, job = Ledger(spoken), MapSpy(4)
     chunk = chunk_of(ledger, job, 4)
-    ledger.inbox.extend([(chunk.task, False, (0, 2, 0.1, ("a", "b")))])
+    ledger.inbox.extend([(chunk.task, False, (0, 0.1, ("a", "b")))])
     chunk.settle(*ledger.inbox[0])  # as far as the interrupted thread came
-    deliver(ledger, (chunk.task, True, (2, 0, 0.1, ("c", "d"))))
+    deliver(ledger, (chunk.task, True, (2, 0.1, ("c", "d"))))
     assert job._value == ["a", "b", "c", "d"]
 
 
@@ -116,7 +131,7 @@ def test_a_lost_single_task_fails_alone() -> None:
     ledger, job = Ledger(spoken), Recorder()
     first = ledger.reserve(2)
     ledger.enter(first, 2, Batch(job, first, "double"), job)
-    assert ledger.lose(first, DiedError)
+    assert ledger.lose(first, DiedError, Lost())
     deliver(ledger, (first + 1, True, "fine"))
     assert isinstance(job.outcomes[0][0].exception, DiedError)
     assert "double (item 0)" in str(job.outcomes[0][0].exception)
@@ -127,11 +142,12 @@ def test_a_reported_loss_waits_for_the_exit_code() -> None:
     ledger, job = Ledger(spoken), Recorder()
     task = ledger.reserve()
     ledger.enter(task, 1, Batch(job, task, "double"), job)
-    deliver(ledger, (task, True, Lost(99)))
-    assert list(ledger.lost) == [(task, 99)]
+    report = Lost(99)
+    deliver(ledger, (task, True, report))
+    assert list(ledger.lost) == [(task, report)]
     assert not job.outcomes
-    assert ledger.lose(task, DiedError)
-    assert not ledger.lose(task, DiedError)  # reported twice
+    assert ledger.lose(task, DiedError, report)
+    assert not ledger.lose(task, DiedError, report)  # reported twice
     assert len(job.outcomes[0]) == 1
 
 
@@ -140,43 +156,90 @@ def test_a_result_that_was_published_before_the_death_counts() -> None:
     task = ledger.reserve()
     ledger.enter(task, 1, Batch(job, task, "double"), job)
     deliver(ledger, (task, True, "done"))
-    assert not ledger.lose(task, DiedError)
+    assert not ledger.lose(task, DiedError, Lost())
     assert job.outcomes == {0: ["done"]}
 
 
-def test_of_a_lost_chunk_what_was_reported_stands_the_step_fails_and_the_rest_is_sent_again() -> None:
+@pytest.mark.parametrize(
+    ("progress", "lost", "resent"),
+    [
+        (Lost(begun=6, first=2, outcomes=["r2", "r3", "r4"]), [5], range(6, 10)),
+        (
+            Lost(begun=5, first=0, outcomes=["r0", "r1", "r2"]),
+            [3, 4],
+            range(5, 10),
+        ),  # it had begun to publish what is known
+        (Lost(begun=4, first=2, outcomes=["r2", "r3"]), [], range(4, 10)),  # it died between two items
+        (Lost(begun=2, first=0, outcomes=["r0", "r1"]), [], range(2, 10)),  # … or just after it had published
+        (Lost(begun=10, first=2, outcomes=[f"r{i}" for i in range(2, 9)]), [9], []),
+        (None, range(2, 10), []),  # nobody knows what it ran
+    ],
+)
+def test_of_a_lost_chunk_only_the_item_that_was_running_fails(progress: Any, lost: Any, resent: Any) -> None:
     ledger, job = Ledger(spoken), Recorder()
     chunk = chunk_of(ledger, job, 10)
-    deliver(ledger, (chunk.task, False, (0, 1, 0.1, ("r0",))), (chunk.task, False, (1, 2, 0.1, ("r1",))))
+    deliver(ledger, (chunk.task, False, (0, 0.1, ("r0",))), (chunk.task, False, (1, 0.1, ("r1",))))
     old = chunk.task
-    ledger.lose(old, DiedError)
-    assert [job.outcomes[i] for i in (0, 1)] == [["r0"], ["r1"]]
-    assert all(isinstance(job.outcomes[i][0].exception, DiedError) for i in (2, 3))
+    assert ledger.lose(old, DiedError, progress)
+    failed = [i for i, outcomes in job.outcomes.items() if outcomes[0].__class__ is Failure]
+    assert failed == list(lost)
+    assert all(isinstance(job.outcomes[i][0].exception, DiedError) for i in failed)
+    assert all(job.outcomes[i] == [f"r{i}"] for i in job.outcomes if i not in failed)
+    if not resent:
+        assert not ledger.again
+        assert not job.open
+        return
     row = ledger.again.popleft()
     assert old in job.open  # the job is not over
     new = ledger.renew(row)
     assert new is not None
     assert job.open == {new}
-    assert row.message()[2] == tuple(range(4, 10))
-    deliver(ledger, (new, True, (0, 0, 0.1, tuple("456789"))))
-    assert {i: o for i, o in job.outcomes.items() if i >= 4} == {i: [str(i)] for i in range(4, 10)}
+    assert row.message()[2] == tuple(resent)
+    deliver(ledger, (new, True, (0, 0.1, tuple(f"r{i}" for i in resent))))
+    assert set(job.outcomes) == set(range(10))
     assert not job.open
 
 
-def test_a_chunk_lost_in_its_last_step_is_over() -> None:
+def test_a_chunk_that_kills_whoever_loads_it_is_halved_until_the_item_is_found() -> None:
     ledger, job = Ledger(spoken), Recorder()
-    chunk = chunk_of(ledger, job, 1)
-    ledger.lose(chunk.task, DiedError)
-    assert not ledger.again
+    chunk = chunk_of(ledger, job, 20)
+    deaths = 0
+    waiting: list[Any] = [chunk]
+    while waiting:
+        row = waiting.pop()
+        items = row.message()[2]
+        if 13 in items:
+            deaths += 1
+            ledger.lose(row.task, DiedError, Lost())
+        else:
+            deliver(ledger, (row.task, True, (0, 0.1, tuple(items))))
+        while ledger.again:
+            waiting.append(ledger.again.popleft())
+            assert ledger.renew(waiting[-1]) is not None
+    assert deaths <= 6
+    assert isinstance(job.outcomes.pop(13)[0].exception, DiedError)
+    assert job.outcomes == {i: [i] for i in range(20) if i != 13}
     assert not job.open
-    assert not ledger.rows
+
+
+def test_outcomes_that_cannot_be_loaded_fail_up_to_the_next_report() -> None:
+    ledger, job = Ledger(spoken), Recorder()
+    chunk = chunk_of(ledger, job, 6, mode=ITEMS + EACH)
+    bad = Unloadable()
+    deliver(
+        ledger,
+        (chunk.task, False, (0, 0.1, ("r0",))),
+        (chunk.task, False, bad),
+        (chunk.task, True, (3, 0.1, ("r3", "r4", "r5"))),
+    )
+    assert job.outcomes == {i: [bad] if i in (1, 2) else [f"r{i}"] for i in range(6)}
 
 
 def test_a_chunk_that_raises_fails_from_the_first_item_without_outcome() -> None:
     ledger, job = Ledger(spoken), Recorder()
     chunk = chunk_of(ledger, job, 3)
     failure = Failure(ValueError("x"))
-    deliver(ledger, (chunk.task, False, (0, 2, 0.1, ("a",))), (chunk.task, True, failure))
+    deliver(ledger, (chunk.task, False, (0, 0.1, ("a",))), (chunk.task, True, failure))
     assert job.outcomes == {0: ["a"], 1: [failure], 2: [failure]}
 
 
@@ -288,14 +351,19 @@ class AnyOrder(RuleBasedStateMachine):
         if chunk.task not in self.ledger.rows:
             return
         done, left = chunk.done, len(chunk.items) - chunk.done
-        step = min(chunk.step, left)
-        following = data.draw(st.integers(1, 8))
+        step = data.draw(st.integers(1, left))
         outcomes = tuple(range(chunk.start + done, chunk.start + done + step))
-        deliver(self.ledger, (chunk.task, step == left, (done, following, 0.001, outcomes)))
+        deliver(self.ledger, (chunk.task, step == left, (done, 0.001, outcomes)))
 
-    @rule(chunk=chunks)
-    def lose(self, chunk: Chunk) -> None:
-        self.ledger.lose(chunk.task, DiedError)
+    @rule(chunk=chunks, data=st.data())
+    def lose(self, chunk: Chunk, data: st.DataObject) -> None:
+        if chunk.task not in self.ledger.rows:
+            return
+        begun = data.draw(st.integers(chunk.done, len(chunk.items)))
+        first = data.draw(st.integers(0, chunk.done))
+        known = data.draw(st.integers(first, begun))
+        outcomes = list(range(chunk.start + first, chunk.start + known))
+        self.ledger.lose(chunk.task, DiedError, Lost(begun=begun, first=first, outcomes=outcomes))
 
     @precondition(lambda self: self.ledger.again)
     @rule()

@@ -38,8 +38,13 @@ Fit write(Writer& w, PyObject* obj, int depth) {
     int overflow = 0;
     const long long v = PyLong_AsLongLongAndOverflow(obj, &overflow);
     if (overflow != 0) return Fit::kNo;
-    w.tag('i');
-    w.value(static_cast<int64_t>(v));
+    if (v == static_cast<int32_t>(v)) {
+      w.tag('j');
+      w.value(static_cast<int32_t>(v));
+    } else {
+      w.tag('i');
+      w.value(static_cast<int64_t>(v));
+    }
     return Fit::kYes;
   }
   if (type == &PyFloat_Type) {
@@ -95,6 +100,8 @@ struct Reader {
 
 PyObject* read(Reader& r) {
   switch (*r.at++) {
+    case 'j':
+      return PyLong_FromLong(r.value<int32_t>());
     case 'i':
       return PyLong_FromLongLong(r.value<int64_t>());
     case 'd':
@@ -290,6 +297,18 @@ PyMethodDef functions[] = {{"set_codec", set_codec, METH_VARARGS, "set_codec(dum
 }  // namespace
 
 bool add_codec(PyObject* module) { return PyModule_AddFunctions(module, functions) == 0; }
+
+char* write_plain(char* at, char* end, PyObject* obj) {
+  Writer w{at, end};
+  return write(w, obj, 0) == Fit::kYes ? w.at : nullptr;
+}
+
+PyObject* read_plain(const char*& at) {
+  Reader r{at};
+  PyObject* obj = read(r);
+  at = r.at;
+  return obj;
+}
 
 bool encode(Outgoing& out, PyObject* obj) {
   Writer w{out.stack, out.stack + sizeof out.stack};

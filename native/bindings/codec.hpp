@@ -23,6 +23,10 @@ struct Outgoing {
   PyObject* keep = nullptr;
   alignas(16) char stack[channel::kInline];
 };
+// The tagged stream by itself: appends an object, or reads the next one.
+char* write_plain(char* at, char* end, PyObject* obj);  // the new end; nullptr: no room, or it needs a pickle
+PyObject* read_plain(const char*& at);
+
 // False with an exception set; then nothing is left to release.
 bool encode(Outgoing& out, PyObject* obj);
 bool encode_raw(Outgoing& out, const char* data, Py_ssize_t bytes);

@@ -18,9 +18,13 @@ PyTypeObject* worker_lost_type = nullptr;
 PyStructSequence_Field load_failure_fields[] = {{"exception", "what loading the payload raised"}, {nullptr, nullptr}};
 PyStructSequence_Desc load_failure_desc = {"shoal._native.LoadFailure", "A payload that could not be loaded.",
                                            load_failure_fields, 1};
-PyStructSequence_Field worker_lost_fields[] = {{"pid", "of the worker that died with the task"}, {nullptr, nullptr}};
+PyStructSequence_Field worker_lost_fields[] = {{"pid", "of the worker that died with the task"},
+                                               {"begun", "how many items of a chunk it had begun"},
+                                               {"first", "number of the first of them whose outcome follows"},
+                                               {"outcomes", "list of outcomes that it had not published"},
+                                               {nullptr, nullptr}};
 PyStructSequence_Desc worker_lost_desc = {"shoal._native.WorkerLost", "The worker died before it published a result.",
-                                          worker_lost_fields, 1};
+                                          worker_lost_fields, 4};
 
 PyObject* with_field(PyTypeObject* type, PyObject* value) {
   if (value == nullptr) return nullptr;
@@ -33,14 +37,32 @@ PyObject* with_field(PyTypeObject* type, PyObject* value) {
   return s;
 }
 
+PyObject* loss_of(const Incoming& in) {
+  task::Loss loss{};
+  __builtin_memcpy(&loss, in.stack, in.taken.bytes);
+  PyObject* outcomes = PyList_New(0);
+  const char* at = in.stack + task::kLossWithProgress;
+  while (outcomes != nullptr && in.taken.bytes > task::kLossWithProgress && at < in.stack + in.taken.bytes) {
+    PyObject* outcome = read_plain(at);
+    if (outcome == nullptr || PyList_Append(outcomes, outcome) != 0) Py_CLEAR(outcomes);
+    Py_XDECREF(outcome);
+  }
+  PyObject* s = outcomes != nullptr ? PyStructSequence_New(worker_lost_type) : nullptr;
+  if (s == nullptr) {
+    Py_XDECREF(outcomes);
+    return nullptr;
+  }
+  PyStructSequence_SetItem(s, 0, PyLong_FromLong(loss.pid));
+  PyStructSequence_SetItem(s, 1, PyLong_FromUnsignedLongLong(loss.progress.begun));
+  PyStructSequence_SetItem(s, 2, PyLong_FromUnsignedLongLong(loss.progress.first));
+  PyStructSequence_SetItem(s, 3, outcomes);
+  return s;
+}
+
 // An exception while loading becomes a LoadFailure. So does a Ctrl-C that comes just then, for the message has been taken and its task must be heard
 // of; the signal is put back, to be met after this call.
 PyObject* payload_of(Incoming& in) {
-  if ((in.taken.flags & task::kLost) != 0) {
-    int32_t pid = 0;
-    __builtin_memcpy(&pid, in.stack, sizeof pid);
-    return with_field(worker_lost_type, PyLong_FromLong(pid));
-  }
+  if ((in.taken.flags & task::kLost) != 0) return loss_of(in);
   PyObject* payload = decode(in);
   if (payload != nullptr) return payload;
   if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) PyErr_SetInterruptEx(SIGINT);
@@ -178,6 +200,101 @@ PyObject* table_publish(PyObject* self, PyObject* const* args, Py_ssize_t count)
   return sent(put_one(table(self), out, true));
 }
 
+// --- the items of a chunk -----------------------------------------------------------------------------------------------
+
+constexpr uint64_t kStepNanoseconds = 2'000'000;  // between two signs of life
+// What a worker may have done of which nobody else knows, should it be killed: publishing at once what the journal cannot take (an outcome that needs a
+// pickle) costs a few microseconds, too much for items that take less.
+constexpr uint64_t kUnnotedNanoseconds = 20'000;
+
+// Looking at the clock costs a fifth of the quickest items; so it is not done for each of them.
+constexpr uint64_t kQuickNanoseconds = 2'000;
+constexpr uint32_t kUnlooked = 3;
+
+struct Step {
+  PyObject *function, *items,
+      *failed;  // failed(exception): the outcome of an item that raised; None: it ends the chunk
+  bool starred;
+};
+
+PyObject* call_one(const Step& step, PyObject* item) {
+  if (!step.starred) return PyObject_CallOneArg(step.function, item);
+  PyObject* arguments = PySequence_Tuple(item);
+  PyObject* value = arguments != nullptr ? PyObject_Call(step.function, arguments, nullptr) : nullptr;
+  Py_XDECREF(arguments);
+  return value;
+}
+
+PyObject* outcome_of_failure(const Step& step) {
+  if (step.failed == Py_None) return nullptr;
+  PyObject *type = nullptr, *value = nullptr, *trace = nullptr;
+  PyErr_Fetch(&type, &value, &trace);
+  PyErr_NormalizeException(&type, &value, &trace);
+  if (trace != nullptr) PyException_SetTraceback(value, trace);
+  PyObject* outcome = PyObject_CallOneArg(step.failed, value);
+  Py_XDECREF(type);
+  Py_XDECREF(value);
+  Py_XDECREF(trace);
+  return outcome;
+}
+
+// run(task, function, items, first, starred, failed): calls the function with each item from number `first` on, until it is time to publish the list of
+// outcomes, which is returned.
+PyObject* table_run(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  uint64_t task = 0;
+  if (count != 6) return PyErr_Format(PyExc_TypeError, "run(task, function, items, first, starred, failed)");
+  if (!task_number(args[0], task)) return nullptr;
+  const Py_ssize_t first = PyLong_AsSsize_t(args[3]);
+  if (first == -1 && PyErr_Occurred() != nullptr) return nullptr;
+  const Step step{args[1], args[2], args[5], args[4] == Py_True};
+  const Py_ssize_t end = PySequence_Size(step.items);
+  if (end < 0) return nullptr;
+  PyObject* outcomes = PyList_New(0);
+  if (outcomes == nullptr) return nullptr;
+  task::Journal* journal = task::own_journal();
+  if (journal != nullptr) task::begin(*journal, task, static_cast<uint64_t>(first));
+  bool noting = journal != nullptr;
+  const uint64_t start = os::now();
+  uint64_t unnoted_since = noting ? os::kNever : start;
+  uint64_t before = start;  // the clock, when it was last looked at
+  uint32_t unlooked = 0;
+  for (Py_ssize_t i = first; i < end; ++i) {
+    if (journal != nullptr) task::note_begun(*journal, static_cast<uint64_t>(i) + 1);
+    PyObject* item = PySequence_GetItem(step.items, i);
+    PyObject* outcome = item != nullptr ? call_one(step, item) : nullptr;
+    Py_XDECREF(item);
+    const bool failed = outcome == nullptr;
+    if (failed) outcome = outcome_of_failure(step);
+    if (outcome == nullptr || PyList_Append(outcomes, outcome) != 0) {
+      Py_XDECREF(outcome);
+      Py_DECREF(outcomes);
+      return nullptr;
+    }
+    bool full = false;
+    if (noting) {
+      char* after = write_plain(task::room(*journal), task::end_of(*journal), outcome);
+      if (after != nullptr) {
+        task::note_outcome(*journal, after);
+      } else {
+        noting = false;
+        unnoted_since = before;  // this item has taken its time already
+        full = task::is_half_full(*journal);
+      }
+    }
+    Py_DECREF(outcome);
+    if (failed || full) break;
+    if (unlooked != 0) {
+      --unlooked;
+      continue;
+    }
+    const uint64_t now = os::now();
+    if (now - start > kStepNanoseconds || (!noting && now - unnoted_since > kUnnotedNanoseconds)) break;
+    unlooked = now - before < kQuickNanoseconds ? kUnlooked : 0;
+    before = now;
+  }
+  return outcomes;
+}
+
 PyObject* table_claim(PyObject* self, PyObject* args) {
   PyObject* timeout = Py_None;
   if (!PyArg_ParseTuple(args, "|O", &timeout) || !usable(table(self))) return nullptr;
@@ -286,6 +403,10 @@ PyMethodDef methods[] = {
      "claim(timeout=None): (task, payload), noted in this process's slot; None at timeout or when closed and empty."},
     {"publish", method(table_publish), METH_FASTCALL,
      "publish(task, last, payload): a result; the last one takes the note back."},
+    {"run", method(table_run), METH_FASTCALL,
+     "run(task, function, items, first, starred, failed): the outcomes of some items of a chunk, from the first on; "
+     "what "
+     "is not published before this process dies is reported with its loss, but for the item that was running."},
     {"close", table_close, METH_NOARGS, "claim() returns None when nothing is queued."},
     {"queued", table_queued, METH_NOARGS, "Tasks that no worker has claimed."},
     {"running", table_running, METH_O, "running(token): the task that the process of that slot has claimed, or None."},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <csignal>
 
 namespace shoal::process {
 
@@ -9,6 +10,7 @@ namespace {
 
 uint32_t mine_ = kNoSlot;
 thread_local uint32_t next_fork_flags_ = 0;
+thread_local uint32_t fork_flags_ = 0;  // of the last fork of this thread
 thread_local Token fork_token_ = 0;
 constexpr int kMaxHooks = 8;
 void (*hooks_[kMaxHooks])();
@@ -38,12 +40,14 @@ uint32_t find_free(uint32_t flags, Token parent) {
     Slot& s = slot(i);
     uint64_t word = s.word.load(std::memory_order_relaxed);
     if (state_of(word) != State::kFree) continue;
-    if (!s.word.compare_exchange_strong(word, word_of(word >> 20, State::kReserved, mine_))) continue;
+    const uint64_t generation = std::max<uint64_t>(word >> 20, 1);  // no life has generation 0: token 0 names nobody
+    if (!s.word.compare_exchange_strong(word, word_of(generation, State::kReserved, mine_))) continue;
     // Between the swap and the next lines the fields are those of a free slot, all zero: recovery reads that as "just now".
     s.pid = 0;
     s.ticks = 0;
     s.parent = parent;
     s.running = 0;
+    s.journal = 0;
     s.exit_code_known = 0;
     s.flags = flags;
     if ((flags & kForked) != 0) {
@@ -61,6 +65,11 @@ uint32_t find_free(uint32_t flags, Token parent) {
   return kNoSlot;
 }
 
+[[noreturn]] void end_self() {
+  kill(getpid(), SIGKILL);
+  _exit(1);
+}
+
 bool settle(uint32_t index, uint32_t flags) {
   Slot& s = slot(index);
   s.pid = getpid();
@@ -72,13 +81,16 @@ bool settle(uint32_t index, uint32_t flags) {
   if (state_of(word) != State::kReserved) return false;  // given up by the others: we were too late
   if (!s.word.compare_exchange_strong(word, word_of(word >> 20, State::kLive))) return false;
   mine_ = index;
+  // SYNC POINT with recovery, which marks the parent's slot before it looks for dependents: either it sees this one, or this one sees the mark.
+  if ((s.flags.load() & kDependent) != 0 && is_gone(s.parent.load())) end_self();
   announce();
   return true;
 }
 
 void before_fork() {
   fork_token_ = 0;
-  if (arena::attached() && mine_ != kNoSlot) fork_token_ = reserve(next_fork_flags_ | kForked);
+  fork_flags_ = next_fork_flags_ | kForked;
+  if (arena::attached() && mine_ != kNoSlot) fork_token_ = reserve(fork_flags_);
   next_fork_flags_ = 0;
 }
 
@@ -88,12 +100,20 @@ void after_fork_in_child() {
   const Token token = fork_token_;
   fork_token_ = 0;
   claim(token, kForked);
+  // Given up meanwhile, after its parent's death: for all others it never lived.
+  if (token != 0 && mine_ != slot_of(token) && (fork_flags_ & kDependent) != 0) end_self();
   for (int i = 0; i < hook_count_; ++i) hooks_[i]();
 }
 
 }  // namespace
 
 uint32_t mine() { return mine_; }
+
+bool is_gone(Token token) {
+  if (token == 0) return false;
+  const uint64_t word = slot(slot_of(token)).word.load();
+  return !names(token, word) || state_of(word) == State::kRecovering;
+}
 
 Token reserve(uint32_t flags) {
   const uint32_t i = find_free(flags, mine_ != kNoSlot ? token_of(mine_) : 0);

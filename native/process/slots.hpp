@@ -18,9 +18,10 @@ enum class State : uint32_t { kFree = 0, kReserved = 1, kLive = 2, kRecovering =
 
 constexpr uint32_t kDaemon = 1;         // ended when its parent dies, in whatever way
 constexpr uint32_t kDieWithParent = 2;  // ended when its parent is killed
-constexpr uint32_t kForked = 4;         // holds, without bookkeeping, what existed at its fork
-constexpr uint32_t kHasToken = 8;       // attached on its main thread, which holds the life token
-constexpr uint32_t kClean = 16;         // said good-bye: no thread of it was in the middle of anything
+constexpr uint32_t kDependent = kDaemon | kDieWithParent;
+constexpr uint32_t kForked = 4;    // holds, without bookkeeping, what existed at its fork
+constexpr uint32_t kHasToken = 8;  // attached on its main thread, which holds the life token
+constexpr uint32_t kClean = 16;    // said good-bye: no thread of it was in the middle of anything
 
 constexpr uint64_t kWindowOpen = UINT64_MAX;
 
@@ -36,6 +37,7 @@ struct Slot {
   std::atomic<uint64_t> reserved_at;              // nanoseconds
   std::atomic<int32_t> exit_code;                 // what it said before a clean exit
   std::atomic<uint32_t> exit_code_known;
+  std::atomic<uint64_t> journal;     // a pool worker's (task/journal.hpp): the name of a blob; 0: none
   alignas(64) pthread_mutex_t life;  // the life token: robust, locked by the main thread for life
 };
 static_assert(sizeof(Slot) <= arena::kSlotBytes, "slots lie kSlotBytes apart");
@@ -59,13 +61,16 @@ inline bool names(Token token, uint64_t word) { return word >> 20 == generation_
 // This process's slot; kNoSlot before it has attached.
 constexpr uint32_t kNoSlot = UINT32_MAX;
 uint32_t mine();
+// Whether the process of that token is dead and others know it.
+bool is_gone(Token token);
 
 // Parent's side. reserve: 0 when all slots are taken.
 Token reserve(uint32_t flags);
 void set_pid(Token token, pid_t pid);
 void cancel(Token token);
 
-// Child's side. Claims the reserved slot, or (token 0, or one that has been given up) a fresh one; false when all are taken.
+// Child's side. Claims the reserved slot, or (token 0, or one that has been given up) a fresh one; false when all are taken. Does not return in a dependent
+// whose parent is dead.
 bool claim(Token token, uint32_t flags = 0);
 // Says good-bye: whatever happens from now on, this process holds nothing in the middle of an operation.
 void leave(int exit_code, bool clean);

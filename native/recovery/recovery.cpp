@@ -17,7 +17,9 @@ using process::State;
 
 sync::Mutex& mutex() { return *reinterpret_cast<sync::Mutex*>(arena::table(arena::kRecoveryAt)); }
 
-constexpr uint64_t kGraceForUnclaimed = 60'000'000'000;  // ns: a child claims its slot in its first microseconds
+// ns: a child claims its slot in its first microseconds, but on an overloaded machine it may take long to have them. A child whose parent is dead is not
+// waited for as long: if it comes too late it ends itself.
+constexpr uint64_t kGraceForUnclaimed = 60'000'000'000, kGraceForOrphans = 1'000'000'000;
 
 void free_blobs_of(uint32_t dead) {
   blob::for_each([&](blob::Name name, blob::Word w) {
@@ -139,6 +141,7 @@ void recover_held(uint32_t dead) {
   s.ticks = 0;
   s.parent = 0;
   s.reserved_at = 0;
+  s.journal = 0;
   s.window_low = process::kWindowOpen;
   s.window_high = 0;
   s.word.store(process::word_of(process::generation_of(token) + 1, State::kFree), std::memory_order_release);
@@ -189,7 +192,8 @@ bool is_dead(uint32_t index) {
       if (s.reserved_at.compare_exchange_strong(since, os::now())) return false;
       // Read before the clock: the parent may be writing a later time just now.
       const uint64_t now = os::now();
-      return now > since && now - since > kGraceForUnclaimed;
+      const uint64_t grace = process::is_gone(s.parent.load()) ? kGraceForOrphans : kGraceForUnclaimed;
+      return now > since && now - since > grace;
     }
   }
   return false;

@@ -1,5 +1,8 @@
 #include "task/task.hpp"
 
+#include <algorithm>
+#include <cstring>
+
 namespace shoal::task {
 
 arena::Status create(uint32_t& tasks, uint32_t& tasks_generation, uint32_t& results, uint32_t& results_generation) {
@@ -25,11 +28,18 @@ void report_lost(uint32_t dead_slot) {
   const object::Word w = object::load(table);
   const uint32_t results = w.kind() == object::Kind::kTaskTable ? channel::at(table)->partner : 0;
   if (w.kind() == object::Kind::kTaskTable && object::load(results).kind() == object::Kind::kChannel) {
-    const int32_t pid = s.pid.load();
+    Loss loss{};
+    loss.pid = s.pid.load();
     sync::Wait forever;
     channel::Message m;
-    m.data = &pid;
-    m.bytes = sizeof pid;
+    m.data = &loss;
+    m.bytes = kLossWithoutProgress;
+    if (const Journal* journal = journal_of(dead_slot, running >> 20)) {
+      const uint64_t used = std::min<uint64_t>(journal->used.load(), sizeof loss.outcomes);
+      loss.progress = {journal->begun.load(), journal->first.load()};
+      std::memcpy(loss.outcomes, journal->outcomes, used);
+      m.bytes = kLossWithProgress + static_cast<uint32_t>(used);
+    }
     m.flags = kLast | kLost;
     m.tag = running >> 20;
     channel::put(results, m, forever);

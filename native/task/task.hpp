@@ -5,6 +5,7 @@
 #pragma once
 
 #include "channel/channel.hpp"
+#include "task/journal.hpp"
 
 namespace shoal::task {
 
@@ -12,7 +13,17 @@ constexpr uint64_t kLargest = (1ull << 44) - 1;  // task numbers are 1 to kLarge
 
 // Flags of a result message, beside those of the payload's encoding.
 constexpr uint16_t kLast = 0x100;  // nothing more comes for this task
-constexpr uint16_t kLost = 0x200;  // the worker died; the payload is its pid (int32)
+constexpr uint16_t kLost = 0x200;  // the worker died; the payload is a Loss
+
+// What is sent instead of a result. Only the pid if the worker had begun no item of a chunk.
+struct Loss {
+  int32_t pid;
+  uint32_t unused;
+  Progress progress;
+  char outcomes[sizeof(Journal::outcomes)];
+};
+constexpr uint32_t kLossWithoutProgress = offsetof(Loss, unused), kLossWithProgress = offsetof(Loss, outcomes);
+static_assert(sizeof(Loss) <= channel::kInline, "a report of a loss needs no memory beside the ring's");
 
 arena::Status create(uint32_t& tasks, uint32_t& tasks_generation, uint32_t& results, uint32_t& results_generation);
 

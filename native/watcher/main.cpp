@@ -29,7 +29,7 @@ struct Watched {
 Watched watched[arena::kSlots];
 int epoll_fd, changed_fd;
 
-constexpr int kLookAtUnclaimed = 10'000;  // ms, while there are slots without a process
+constexpr int kLookAtUnclaimed = 1'000;  // ms, while there are slots without a process
 constexpr uint64_t kChanged = UINT64_MAX;
 constexpr useconds_t kLetStartsFinish = 2'000;  // microseconds
 

@@ -213,11 +213,17 @@ class LoadFailure(tuple[BaseException]):
     @property
     def exception(self) -> BaseException: ...
 
-class WorkerLost(tuple[int]):
+class WorkerLost(tuple[int, int, int, list[Any]]):
     """Arrives in place of the result of a task whose worker died."""
 
     @property
     def pid(self) -> int: ...
+    @property
+    def begun(self) -> int: ...  # items of a chunk that it had begun; 0: it had not got as far
+    @property
+    def first(self) -> int: ...  # number of the first of them whose outcome follows
+    @property
+    def outcomes(self) -> list[Any]: ...  # of consecutive items, not published before
 
 class TaskTable:
     """The two channels of a pool; pickled, it goes to the workers."""
@@ -227,6 +233,9 @@ class TaskTable:
     def collect(self, timeout: float | None = None, limit: int = 512, /) -> list[tuple[int, bool, Any]]: ...  # (task, last, payload)
     def wake(self) -> None: ...
     def claim(self, timeout: float | None = None, /) -> tuple[int, Any] | None: ...
+    def run(                                                                  # outcomes of the items from `first` on, until it is time to publish them
+        self, task: int, function: Callable[..., Any], items: Sequence[Any], first: int, starred: bool, failed: Callable[[BaseException], Any] | None, /
+    ) -> list[Any]: ...
     def publish(self, task: int, last: bool, payload: Any, /) -> None: ...
     def close(self) -> None: ...
     def queued(self) -> int: ...

@@ -186,6 +186,9 @@ class Pool(PoolCalls):
             process = process_of(ctx, target=worker, args=args)
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
+            process._die_with_parent = (
+                True  # whatever a subclass makes of `daemon`; and so a worker may have a pool of its own
+            )
             # A Ctrl-C that comes while the child is not yet the worker waits until it is, and then says nothing there.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:

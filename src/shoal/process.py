@@ -49,7 +49,8 @@ class BaseProcess(_standard.process.BaseProcess):
         args: positional arguments for `target`.
         kwargs: keyword arguments for `target`.
         daemon: whether the child is terminated when this process exits; None takes over this process's own flag.
-        die_with_parent: whether a child that is no daemon is killed, too, when this process is killed. A daemon always is.
+        die_with_parent: whether a child that is no daemon is killed, too, when this process is killed. A daemon always is. Only such children may
+            a daemon have: they cannot outlive it.
     """
 
     _die_with_parent = False
@@ -68,6 +69,27 @@ class BaseProcess(_standard.process.BaseProcess):
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
         if die_with_parent:
             self._die_with_parent = True
+
+    def start(self) -> None:
+        """Start the process; once at most, and by the process that made the object.
+
+        Raises:
+            AssertionError: at the second start, in another process, or in a daemon, unless the child is to die with it.
+        """
+        process: Any = self
+        if not self._die_with_parent or not _state._current_process._config.get("daemon"):
+            super().start()
+            return
+        process._check_closed()
+        if process._popen is not None:
+            raise AssertionError("cannot start a process twice")
+        if process._parent_pid != os.getpid():
+            raise AssertionError("can only start a process object created by current process")
+        _state._cleanup()
+        process._popen = process._Popen(process)
+        process._sentinel = process._popen.sentinel
+        del process._target, process._args, process._kwargs  # as after any start: they may refer to the process
+        _state._children.add(process)
 
     if sys.version_info < (3, 14):
 

@@ -1,4 +1,6 @@
 // A pool's tasks: after a worker's death each task is still to be done, or done, or reported lost.
+#include <algorithm>
+
 #include "channels.hpp"
 #include "recovery/recovery.hpp"
 #include "task/task.hpp"
@@ -136,6 +138,91 @@ class PublishToSleeper final : public TaskScenario {
   Child peer;
 };
 
+// Killed among the items of a chunk, or between two steps of it: everything that was done is known, but for one item at most.
+class Items : public TaskScenario {
+ public:
+  Items() : TaskScenario(false) {}
+  void begin() override { claim(); }
+  void operate() override { run(); }
+  void check() override {
+    uint64_t published = 0, reports = 0;
+    while (!channel::is_empty(channel::at(results)->ring)) {
+      char buffer[channel::kInline];
+      channel::Taken out;
+      out.buffer = buffer;
+      sync::Wait wait = soon();
+      CHECK(channel::get(results, out, wait) == Result::kDone && out.tag == kTask);
+      if ((out.flags & task::kLost) == 0) {
+        CHECK(reports == 0 && out.bytes == sizeof published);
+        std::memcpy(&published, buffer, sizeof published);
+        continue;
+      }
+      task::Loss loss{};
+      std::memcpy(&loss, buffer, out.bytes);
+      ++reports;
+      CHECK(loss.pid == worker() && (out.bytes == task::kLossWithoutProgress || out.bytes >= task::kLossWithProgress));
+      const uint64_t known = out.bytes > task::kLossWithProgress ? out.bytes - task::kLossWithProgress : 0;
+      const auto [begun, first] = loss.progress;
+      CHECK(first <= published && first + known <= begun);
+      CHECK(begun <= std::max(published, first + known) + 1);  // at most one was running
+      for (uint64_t i = 0; i < known; ++i) CHECK(loss.outcomes[i] == text(first + i));
+    }
+    CHECK(reports == 1 || (reports == 2 && twice_));
+    blob::Name name;  // grows the table as the victim was about to
+    CHECK(blob::allocate(sizeof(task::Journal), 0, name) == arena::Status::kOk &&
+          blob::free_owned(name, process::mine()));
+    CHECK(put_number(tasks, kTask, letter_, soon()) == Result::kDone);
+    drain_task();
+  }
+
+ protected:
+  static char text(uint64_t item) { return static_cast<char>('a' + item); }
+  // What a worker does with five items, published in two steps; an outcome is one letter.
+  void run() const {
+    task::Journal* journal = task::own_journal();
+    CHECK(journal != nullptr);
+    for (uint64_t i = 0; i < 5; ++i) {
+      if (i == 0 || i == 3) task::begin(*journal, kTask, i);
+      task::note_begun(*journal, i + 1);
+      char* at = task::room(*journal);
+      *at = text(i);
+      task::note_outcome(*journal, at + 1);
+      if (i != 2) continue;
+      channel::Message m;
+      const uint64_t count = i + 1;
+      m.tag = kTask;
+      m.data = &count;
+      m.bytes = sizeof count;
+      sync::Wait wait;
+      task::publish(results, m, wait);
+    }
+  }
+  bool twice_ = false;
+};
+
+// … and whoever reports that is killed, too.
+class ReportItems final : public Items {
+ public:
+  void prepare() override {
+    Items::prepare();
+    dead = killed_after([&] {
+      claim();
+      run();
+    });
+    twice_ = true;
+  }
+  void begin() override {}
+  void operate() override { recover(dead); }
+  void recover_victim() override {
+    recovery::recover(dead.slot);
+    recover(victim);
+  }
+
+ private:
+  pid_t worker() const override { return dead.pid; }
+  Child dead;
+};
+
 // A worker that was killed with a task is being recovered when the recoverer is killed.
 class ReportLost final : public TaskScenario {
  public:
@@ -166,7 +253,9 @@ std::vector<Entry> task_operations() {
       {"task.publish.blob", make<Publish, true>},
       {"task.publish.sleeper", make<PublishToSleeper, false>},
       {"task.publish.sleeper.blob", make<PublishToSleeper, true>},
+      {"task.items", make<Items>},
       {"task.report-lost", make<ReportLost>},
+      {"task.report-lost.items", make<ReportItems>},
   };
 }
 

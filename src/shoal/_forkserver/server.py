@@ -66,7 +66,8 @@ def _preload(plan: dict[str, Any], common_fd: int) -> MainModule:
     sys.path[:] = data.get("sys_path", sys.path)
     sys.argv = data.get("sys_argv", sys.argv)
     main_module = MainModule(data)
-    for name in ["shoal.context", *main_module.imports, *plan["preload"]]:
+    # The latter is what pool workers run: importing it would take them ten times as long as everything else about their start.
+    for name in ["shoal.context", "shoal.pool", *main_module.imports, *plan["preload"]]:
         if name in plan["left_out"]:
             continue
         if name == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 __all__ = ["Chunks", "Window"]
 
 TARGET_SECONDS = 0.010  # of work in one chunk
-STEP_SECONDS = 0.002  # of work between two signs of life within a chunk
 FLOOR_SECONDS = 0.001  # a chunk near the end is not made smaller than this
 FIRST_ITEMS = 8  # at most, in a chunk of which nothing is known
 GROWTH = 16  # a chunk has at most that many times the items of the largest one that was measured
@@ -62,16 +61,6 @@ class Chunks:
         size = max(min(wanted, share), floor, 1)
         return max(1, min(size, self._largest * GROWTH, self.nominal, remaining))
 
-    def first_step(self, size: int) -> int:
-        """Say how many items of a chunk are run before its worker gives the first sign of life.
-
-        Args:
-            size: items of the chunk.
-        """
-        if self._seconds is None:
-            return 1
-        return max(1, _fitting(STEP_SECONDS, self._seconds, size))
-
     def observe(self, items: int, seconds: float) -> None:
         """Learn from a measurement.
 
@@ -94,19 +83,6 @@ class Chunks:
     def in_flight(self) -> int:
         """How many chunks of this job may be on their way at once (beyond it only the window limits)."""
         return TASKS_PER_WORKER * self.workers + 1 if self.explicit is None else 1 << 30
-
-
-def next_step(done_items: int, seconds: float, previous: int, left: int) -> int:
-    """Say, in a worker, how many items to run before the next sign of life.
-
-    Args:
-        done_items: items of the chunk that have been run.
-        seconds: what they took together.
-        previous: items of the last step.
-        left: items of the chunk still to be run.
-    """
-    most = min(previous * GROWTH, left)
-    return max(1, _fitting(STEP_SECONDS, seconds / max(1, done_items), most))
 
 
 def _fitting(available: float, each: float, most: int) -> int:

@@ -57,6 +57,7 @@ class Collector(Leadership):
         self.closing = False
         self.joining = False  # somebody waits for the end: inputs are read to their end, taken or not
         self.thread: threading.Thread | None = None
+        self._serving = threading.Event()
         self.background: set[Any] = set()  # jobs that the collector thread answers for
         self.eager: set[Any] = set()  # those of them that have callbacks
         self.backlog: deque[Source | Calls] = deque()  # what is fed by the collector thread
@@ -188,13 +189,11 @@ class Collector(Leadership):
         self._bell.acquire(timeout=seconds)
 
     def _start_thread(self) -> None:
-        with self.ledger.lock:
-            if self.thread is not None:
-                return
-            thread = threading.Thread(target=self._run, name="shoal-pool-collector", daemon=True)
-            self.thread = thread
+        # Ctrl-C may come at any moment of this; then somebody else begins again. Which thread serves is settled by the threads themselves.
+        thread = threading.Thread(target=self._run, name="shoal-pool-collector", daemon=True)
         harmless(thread)
         thread.start()
+        self._serving.wait()
 
     def _worker_spoke(self, what: int, payload: Any) -> None:
         """Take a message by which a worker speaks of itself."""
@@ -210,6 +209,15 @@ class Collector(Leadership):
     # --- the thread ---
 
     def _run(self) -> None:
+        """Serve, if no other thread does."""
+        with self.ledger.lock:
+            if self.thread is not None:
+                return
+            self.thread = threading.current_thread()
+        self._serving.set()
+        self._serve_until_the_end()
+
+    def _serve_until_the_end(self) -> None:
         """Serve until the pool is closed and everything is done, or it is terminated."""
         patience = GRACE_SECONDS
         prompt = False  # it led last, and nobody wanted to lead in its place
@@ -358,6 +366,8 @@ class Collector(Leadership):
     def join(self) -> None:
         """Wait for the thread, which ends when everything is done."""
         self.joining = True
+        if self.thread is None and self.closing:  # a Ctrl-C kept it from being started
+            self.poke(urgent=True)
         for job in list(self.cache.values()):
             if job._source is not None and job._source.starved:
                 job._source.eaten()
@@ -370,6 +380,7 @@ class Collector(Leadership):
         self.terminating = True
         self.backlog.clear()
         self.thread = None
+        self._serving = threading.Event()
         error = PoolTerminatedError("the pool belongs to the parent of this process, which was forked from it")
         for job in list(self.cache.values()):
             job.drop(error)

@@ -110,7 +110,7 @@ class LearnedFunctions:
         """Load the function of a task.
 
         Args:
-            payload: ``(mode, key, argument)``, ``(mode, key, items, first)`` or ``(mode, number, argument, first, pickle or None)``.
+            payload: ``(mode, key, argument)`` or ``(mode, number, argument, 1, pickle or None)``.
 
         Returns:
             The callable, or None if its pickle is needed and has not come along.

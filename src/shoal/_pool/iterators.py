@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shoal import _standard
@@ -69,21 +70,19 @@ class IMapIterator(Awaited):
         """
         source = self._source
         while True:
-            try:
+            with suppress(IndexError):  # what is raised below, a Ctrl-C perhaps, has nothing to do with it
                 success, value = self._items.popleft()
-            except IndexError:
-                if source is not None and source.starved:
-                    source.eaten()
-                if self._over and not self._items:
-                    self._pool = None
-                    if self._broken is not None:
-                        error, self._broken, self._length = self._broken, None, self._index
-                        raise error from error.__cause__
-                    raise StopIteration from None
-                if not self._collector.wait(self, timeout):
-                    raise TimeoutError from None
-            else:
                 break
+            if source is not None and source.starved:
+                source.eaten()
+            if self._over and not self._items:
+                self._pool = None
+                if self._broken is not None:
+                    error, self._broken, self._length = self._broken, None, self._index
+                    raise error from error.__cause__
+                raise StopIteration
+            if not self._collector.wait(self, timeout):
+                raise TimeoutError
         self._taken += 1
         if source is not None and source.starved:
             source.eaten()

@@ -6,7 +6,7 @@ consecutive numbers. A message ``(task, last, payload)`` is settled by the row o
 Settling a message twice does no harm. That is what makes Ctrl-C harmless: messages stay in ``inbox`` until all of them are settled, so a
 thread that is interrupted half-way leaves them to the next one.
 
-A task whose worker died is *lost*: its row turns it into failures of the items that were being run, and what is left of a chunk goes to
+A task whose worker died is *lost*: its row turns it into the failure of the item that was being run, and what is left of a chunk goes to
 ``again``, to be sent as a new task.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIRST_TASK", "LOST", "Batch", "Chunk", "Job", "Ledger", "Parcel", "Row"]
 
-# The classes of payloads by which a transport reports that a worker died in a task; each has an attribute `pid`.
+# The classes of payloads by which a transport reports that a worker died in a task; each has an attribute `pid`, and is a `Progress`.
 LOST: set[Any] = set()
 
 FIRST_TASK = 1024  # smaller numbers are no tasks: by them workers speak of themselves
@@ -59,13 +59,30 @@ class Row(Protocol):
     def settle(self, task: int, last: bool, payload: Any, /) -> Resend | None:
         """Take a message of this task; returns itself if the task must be sent again."""
 
-    def lose(self, task: int, error: Callable[[str], BaseException], /) -> Resend | None:
-        """Learn that the worker died in this task; returns itself if something of it must be sent again.
+    def lose(self, task: int, error: Callable[[str], BaseException], progress: Progress | None, /) -> Sequence[Resend]:
+        """Learn that the worker died in this task; returns what of it must be sent again.
 
         Args:
             task: its number.
             error: makes the exception, given what was being run, in words.
+            progress: how far it had got, as far as is known.
         """
+
+
+class Progress(Protocol):
+    """How far a dead worker had got with a chunk."""
+
+    @property
+    def begun(self) -> int:
+        """How many items it had begun."""
+
+    @property
+    def first(self) -> int:
+        """The number of the first one whose outcome follows."""
+
+    @property
+    def outcomes(self) -> Sequence[Any]:
+        """Outcomes that it had not published, of consecutive items."""
 
 
 class Resend(Row, Protocol):
@@ -107,9 +124,10 @@ class Batch:
             if not job.open:
                 job.closed(task)
 
-    def lose(self, task: int, error: Callable[[str], BaseException]) -> None:
+    def lose(self, task: int, error: Callable[[str], BaseException], _progress: Progress | None) -> Sequence[Resend]:
         """Fail the one item."""
         self.settle(task, True, Failure(error(f"{self.name} (item {task - self.shift})")))
+        return ()
 
 
 class Parcel:
@@ -155,14 +173,15 @@ class Parcel:
         """It cannot be sent: fail the item."""
         self.settle(self.task, True, Failure(error))
 
-    def lose(self, task: int, error: Callable[[str], BaseException]) -> None:
+    def lose(self, task: int, error: Callable[[str], BaseException], _progress: Progress | None) -> Sequence[Resend]:
         """Fail the one item."""
         what = f"{self.function.name} (item {self.index})" if self.mode != CALL else self.function.name
         self.settle(task, True, Failure(error(what)))
+        return ()
 
 
 class Chunk:
-    """One task with several items. Its worker runs them in steps and reports after each: ``(offset, next step, seconds, outcomes)``.
+    """One task with several items. Its worker runs them in steps and reports after each: ``(offset, seconds, outcomes)``.
 
     Args:
         job: who receives the outcomes.
@@ -174,7 +193,7 @@ class Chunk:
         chunks: what learns how long items take.
     """
 
-    __slots__ = ("chunks", "done", "function", "items", "job", "mode", "start", "step", "task")
+    __slots__ = ("chunks", "done", "function", "items", "job", "missing", "mode", "start", "task")
 
     def __init__(
         self, job: Job, task: int, start: int, items: Sequence[Any], mode: int, function: Function, chunks: Chunks
@@ -187,7 +206,7 @@ class Chunk:
         self.function = function
         self.chunks = chunks
         self.done = 0
-        self.step = chunks.first_step(len(items))
+        self.missing: Any = None  # why the outcomes from `done` up to the next report are not there
 
     def message(self, *, embed: bool = True) -> tuple[Any, ...]:
         """Make the payload: the items that have no outcome yet."""
@@ -196,9 +215,8 @@ class Chunk:
             self.items = self.items[self.done :]
             self.start += self.done
             self.done = 0
-            self.step = self.chunks.first_step(len(self.items))
-        head = (self.mode + function.fresh, function.key, self.items, self.step)
-        return head if function.data is None else (*head, function.data if embed else None)
+        head = (self.mode + function.fresh, function.key, self.items)
+        return head if function.data is None else (*head, 1, function.data if embed else None)
 
     def settle(self, task: int, last: bool, payload: Any) -> Chunk | None:
         """Hand outcomes on; ask to be sent again if the worker had not got the function."""
@@ -206,17 +224,17 @@ class Chunk:
         if kind is Bounce:
             return self
         if kind in FAILURES:
-            if self.mode & EACH and kind is not Failure:  # these outcomes cannot be loaded; the chunk goes on
-                count = self.step if not last else len(self.items) - self.done
-                self.job.gap(self.start + self.done, count, payload)
-                self.done += count
+            if (
+                self.mode & EACH and kind is not Failure and not last
+            ):  # these outcomes cannot be loaded; the chunk goes on
+                self.missing = payload
             else:
-                self.job.gap(self.start + self.done, len(self.items) - self.done, payload)
+                self._fill(len(self.items), payload)
         else:
-            offset, step, seconds, outcomes = payload
+            offset, seconds, outcomes = payload
+            self._fill(offset, self.missing)
             self.job.many(self.start + offset, outcomes)
             self.done = offset + len(outcomes)
-            self.step = step
             self.chunks.observe(len(outcomes), seconds)
         if last:
             self.job.open.discard(task)
@@ -227,21 +245,58 @@ class Chunk:
         """It cannot be sent: fail the items that have no outcome yet."""
         self.settle(self.task, True, Failure(error))
 
-    def lose(self, task: int, error: Callable[[str], BaseException]) -> Chunk | None:
-        """Fail the items of the current step; what comes after them is sent again."""
-        lost = min(self.step, len(self.items) - self.done)
+    def _fill(self, end: int, failure: Any) -> None:
+        """Give the items from `done` up to `end` one failure."""
+        self.missing = None
+        if end > self.done:
+            self.job.gap(self.start + self.done, end - self.done, failure)
+            self.done = end
+
+    def lose(self, task: int, error: Callable[[str], BaseException], progress: Progress | None) -> Sequence[Resend]:
+        """Take what outcomes there are, fail the item that was being run, and have what comes after it sent again.
+
+        A worker that had not even begun may have died of the chunk itself, of an item that cannot be loaded. Then the halves are sent by themselves, until
+        the item is found that kills whoever gets it.
+        """
+        count = len(self.items)
+        rest: list[Chunk] = []
+        if progress is None:  # nobody knows: all that is not reported may have been run, or may never be
+            self._fail_lost(count, error)
+        elif progress.begun:
+            if self.missing is not None:
+                self._fill(progress.first, self.missing)
+            known = progress.first + len(progress.outcomes)
+            if known > self.done >= progress.first:
+                self.job.many(self.start + self.done, progress.outcomes[self.done - progress.first :])
+                self.done = known
+            self._fail_lost(min(progress.begun, count), error)
+        elif count - self.done == 1:
+            self._fail_lost(count, error)
+        elif self.done == 0:
+            half = count // 2
+            rest.append(
+                Chunk(self.job, -task, self.start + half, self.items[half:], self.mode, self.function, self.chunks)
+            )
+            self.items = self.items[:half]
+            self.job.open.add(-task)  # stands for it until it has a number
+        if self.done < len(self.items):
+            return [self, *rest]
+        self.job.open.discard(task)
+        if not rest:
+            self.job.closed(task)
+        return rest
+
+    def _fail_lost(self, end: int, error: Callable[[str], BaseException]) -> None:
+        """Fail what was lost, from `done` up to `end`."""
         first = self.start + self.done
+        lost = end - self.done
+        if lost <= 0:
+            return
         what = f"item {first}" if lost == 1 else f"items {first} to {first + lost - 1}"
         failure = Failure(error(f"{self.function.name} ({what})"))
         for index in range(first, first + lost):
             self.job.one(index, failure)
-        self.done += lost
-        self.step = 1
-        if self.done < len(self.items):
-            return self
-        self.job.open.discard(task)
-        self.job.closed(task)
-        return None
+        self.done = end
 
 
 class Ledger:
@@ -255,7 +310,7 @@ class Ledger:
         self.rows: dict[int, Row] = {}
         self.inbox: list[Message] = []
         self.again: deque[Resend] = deque()
-        self.lost: deque[tuple[int, int]] = deque()  # tasks whose worker died, with its pid
+        self.lost: deque[tuple[int, Any]] = deque()  # tasks whose worker died, with the report of it
         self._control = control
         self._next = FIRST_TASK
         self.lock = threading.Lock()
@@ -296,7 +351,7 @@ class Ledger:
         pop = self.rows.pop
         for task, last, payload in self.inbox:
             if payload.__class__ in LOST:
-                self.lost.append((task, payload.pid))  # its row stays: the exit code is wanted first
+                self.lost.append((task, payload))  # its row stays: the exit code is wanted first
                 continue
             row = get(task)
             if row is None:
@@ -310,12 +365,13 @@ class Ledger:
                 pop(task, None)
         self.inbox.clear()
 
-    def lose(self, task: int, error: Callable[[str], BaseException]) -> bool:
+    def lose(self, task: int, error: Callable[[str], BaseException], progress: Progress | None) -> bool:
         """Settle a task whose worker died; the inbox must have been settled after that death.
 
         Args:
             task: what the worker had claimed.
             error: makes the exception, given what was being run, in words.
+            progress: how far the worker had got, as far as is known.
 
         Returns:
             Whether the task was known and not finished.
@@ -323,9 +379,7 @@ class Ledger:
         row = self.rows.get(task)
         if row is None:
             return False
-        resend = row.lose(task, error)
-        if resend is not None:
-            self.again.append(resend)
+        self.again.extend(row.lose(task, error, progress))
         self.rows.pop(task, None)
         return True
 

@@ -18,12 +18,13 @@ from shoal import _standard
 from shoal.reduction import ForkingPickler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["QueueEnd", "QueueWorkerEnd"]
 
 TAKEN = 0  # in place of a task's number: (pid, task)
 END = object()  # the sending thread may leave
+STEP_SECONDS = 0.002  # of work between two signs of life within a chunk
 LIMIT = 512  # messages that one `collect` returns at most
 
 
@@ -142,6 +143,30 @@ class QueueWorkerEnd:
     def publish(self, task: int, last: bool, payload: Any) -> None:
         """Send an outcome; if it cannot be pickled, raise that and send nothing."""
         self._outqueue.put((task, last, payload))
+
+    def run(
+        self,
+        _task: int,
+        function: Callable[..., Any],
+        items: Sequence[Any],
+        first: int,
+        starred: bool,
+        failed: Callable[[BaseException], Any] | None,
+    ) -> list[Any]:
+        """Run items of a chunk until it is time for a sign of life. What is not published is lost with the worker."""
+        outcomes: list[Any] = []
+        until = monotonic() + STEP_SECONDS
+        for index in range(first, len(items)):
+            try:
+                outcomes.append(function(*items[index]) if starred else function(items[index]))
+            except BaseException as error:
+                if failed is None:
+                    raise
+                outcomes.append(failed(error))
+                break
+            if monotonic() > until:
+                break
+        return outcomes
 
     @staticmethod
     def check(payload: Any) -> None:

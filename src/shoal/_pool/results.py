@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from shoal._pool.collector import Collector
     from shoal._pool.functions import Function
+    from shoal._pool.ledger import Progress, Resend
 
 __all__ = ["ApplyResult", "AsyncResult", "MapResult", "job_counter"]
 
@@ -102,9 +103,10 @@ class ApplyResult(Awaited):
         """Take the message of the one task."""
         self.one(0, payload)
 
-    def lose(self, _task: int, error: Callable[[str], BaseException]) -> None:
+    def lose(self, _task: int, error: Callable[[str], BaseException], _progress: Progress | None) -> Sequence[Resend]:
         """Learn that the worker died in the task."""
         self.one(0, Failure(error(self._function.name if self._function is not None else "the task")))
+        return ()
 
     _function: Function | None = None  # for messages
 

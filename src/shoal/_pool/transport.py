@@ -14,7 +14,7 @@ from shoal._pool.ledger import LOST
 from shoal.reduction import ForkingPickler
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["ApplicationEnd", "TableEnd", "TableWorkerEnd", "WorkerEnd"]
 
@@ -50,6 +50,30 @@ class WorkerEnd(Protocol):
     def claim(self) -> tuple[int, Any] | None:
         """Wait for a task; None when there will be no more."""
 
+    def run(
+        self,
+        task: int,
+        function: Callable[..., Any],
+        items: Sequence[Any],
+        first: int,
+        starred: bool,
+        failed: Callable[[BaseException], Any] | None,
+        /,
+    ) -> list[Any]:
+        """Run items of a chunk, from number `first` on, until it is time for a sign of life.
+
+        Args:
+            task: the chunk.
+            function: what is called with each item.
+            items: all items of the chunk.
+            first: the number of the first to be run.
+            starred: whether an item is a tuple of arguments.
+            failed: makes the outcome of an item that raised; None: the exception is raised.
+
+        Returns:
+            The outcomes. Should the worker die before they are published, as many of them as possible are reported with its loss.
+        """
+
     def publish(self, task: int, last: bool, payload: Any, /) -> None:
         """Send an outcome; `last` ends the task. If it cannot be pickled, raise that and send nothing."""
 
@@ -78,6 +102,7 @@ class TableWorkerEnd:
     def __init__(self, table: Any) -> None:
         self.claim = table.claim
         self.publish = table.publish
+        self.run = table.run
 
     @staticmethod
     def check(payload: Any) -> None:

@@ -110,7 +110,7 @@ class Undertaker:
         if len(self._graves) > GRAVES:
             del self._graves[next(iter(self._graves))]
         if task is not None:
-            collector.ledger.lose(task, partial(_lost, process.pid, exitcode))
+            collector.ledger.lose(task, partial(_lost, process.pid, exitcode), None)
         if not member.ready and self._limit.died_unready(exitcode):
             cause = WorkerLostError("its initializer, or its start", process.pid, exitcode)
             collector.break_up("workers die before they are ready", cause)
@@ -120,12 +120,13 @@ class Undertaker:
         collector = self._collector
         lost = collector.ledger.lost
         while lost:
-            task, pid = lost[0]
+            task, report = lost[0]
+            pid = report.pid
             member = collector.crew.by_pid(pid)
             if member is not None:  # dead, or it would not have been reported
                 member.process.join(DEAD_SECONDS)
                 self._bury(member)
-            collector.ledger.lose(task, partial(_lost, pid, self._graves.get(pid)))
+            collector.ledger.lose(task, partial(_lost, pid, self._graves.get(pid)), report)
             if lost:
                 lost.popleft()
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from itertools import starmap
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from shoal._pool.chunking import next_step
 from shoal._pool.failures import FAILURES, Bounce, Failure, encoding_error
 from shoal._pool.functions import CALL, EACH, FRESH, ITEMS, ONE, STAR, STARRED, LearnedFunctions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from shoal._pool.transport import WorkerEnd
 
@@ -129,7 +128,7 @@ def _run_by_mode(
         return function(*argument)
     if mode == CALL:
         return function(*argument[0], **argument[1])
-    return _run_items(end, task, mode - ITEMS, function, argument, payload[3], remote=remote)
+    return _run_items(end, task, mode - ITEMS, function, argument, remote=remote)
 
 
 def _run_items(
@@ -138,22 +137,19 @@ def _run_items(
     mode: int,
     function: Callable[..., Any],
     items: Sequence[Any],
-    step: int,
     *,
     remote: bool,
 ) -> tuple[Any, ...]:
     """Run the items of a chunk in steps; publish after each step but the last, whose report is returned."""
     count = len(items)
     done = 0
+    failed = partial(Failure, remote=remote) if mode & EACH else None
     while True:
-        outcomes: list[Any] = []
         began = perf_counter()
-        _run_step(function, iter(items if step >= count else items[done : done + step]), outcomes, mode, remote=remote)
+        outcomes = end.run(task, function, items, done, bool(mode & STARRED), failed)
         seconds = perf_counter() - began
-        offset = done
+        report = (done, seconds, tuple(outcomes) if len(outcomes) <= FEW else outcomes)
         done += len(outcomes)
-        following = next_step(len(outcomes), seconds, step, count - done)
-        report = (offset, following, seconds, tuple(outcomes) if done - offset <= FEW else outcomes)
         if done >= count:
             return report
         try:
@@ -162,37 +158,19 @@ def _run_items(
             if not mode & EACH:
                 raise encoding_error(error, outcomes) from None
             end.publish(task, False, _only_sendable(end, report))
-        step = following
-
-
-def _run_step(
-    function: Callable[[Any], Any], items: Iterator[Any], outcomes: list[Any], mode: int, *, remote: bool
-) -> None:
-    """Run items, appending to `outcomes`."""
-    run: Callable[..., Iterator[Any]] = starmap if mode & STARRED else map
-    if not mode & EACH:
-        outcomes.extend(run(function, items))
-        return
-    while True:
-        try:
-            outcomes.extend(run(function, items))  # what was appended before an exception stays
-        except BaseException as error:  # noqa: BLE001 - it is the outcome of that item
-            outcomes.append(Failure(error, remote=remote))
-        else:
-            return
 
 
 def _only_sendable(end: WorkerEnd, report: tuple[Any, ...]) -> tuple[Any, ...]:
     """Put an error in the place of each outcome that cannot be pickled."""
     outcomes = []
-    for outcome in report[3]:
+    for outcome in report[2]:
         try:
             end.check(outcome)
         except Exception as error:  # noqa: BLE001 - pickling runs foreign code
             outcomes.append(Failure(encoding_error(error, outcome)))
         else:
             outcomes.append(outcome)
-    return (*report[:3], tuple(outcomes))
+    return (*report[:2], tuple(outcomes))
 
 
 def _publish_anyway(end: WorkerEnd, task: int, payload: Any, value: Any, error: Exception) -> None:

@@ -1,0 +1,164 @@
+"""An application that is killed takes with it what it said is its own: pool workers, daemons, fork servers, and theirs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from crash_programs import Program, refused
+from crash_table import METHODS, SECONDS, Case, each
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAD = """
+import json, sys, threading, time
+import crash_tasks as tasks, pool_tasks
+import shoal
+from shoal.pool import Pool
+
+def survivors(*pids):
+    print(json.dumps(pids), flush=True)
+
+def main(context):
+"""
+TAIL = """
+    survivors()
+    print("ready", flush=True)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    main(shoal.get_context(METHOD))
+"""
+
+POOL_AT_WORK = """
+    pool = context.Pool(2)
+    result = pool.map_async(tasks.sleep_long, range(10), chunksize=1)
+    time.sleep(0.1)
+"""
+IDLE_POOL = """
+    pool = context.Pool(2)
+    assert pool.map(pool_tasks.double, range(10)) == list(range(0, 20, 2))
+"""
+DAEMON = """
+    event = context.Event()
+    process = context.Process(target=tasks.say_ready, args=(event,), daemon=True)
+    process.start()
+    event.wait()
+"""
+DEPENDENT = """
+    event = context.Event()
+    process = context.Process(target=tasks.say_ready, args=(event,), die_with_parent=True)
+    process.start()
+    event.wait()
+"""
+FAMILY = """
+    pids = context.SimpleQueue()
+    process = context.Process(target=tasks.start_sleepers, args=(METHOD, pids), kwargs={"die_with_parent": True},
+                              die_with_parent=True)
+    process.start()
+    pids.get()
+"""
+NESTED = """
+    event = context.Event()
+    pool = context.Pool(1)
+    result = pool.apply_async(tasks.nest, (METHOD, 2, event))
+    event.wait()
+"""
+OF_NO_DAEMONS = """
+    class Worker(context.Process):
+        daemon = property(lambda self: False, lambda self, value: None)
+    class Context(type(context)):
+        pass
+    Context.Process = Worker
+    pool = Pool(2, context=Context())
+    result = pool.map_async(tasks.sleep_long, range(10), chunksize=1)
+    time.sleep(0.1)
+"""
+
+APPLICATIONS = [
+    Case("a pool at work", POOL_AT_WORK),
+    Case("an idle pool", IDLE_POOL),
+    Case("a daemon", DAEMON),
+    Case("a process that was told to die with its parent", DEPENDENT),
+    Case("a child with a daemon and a dependent of its own", FAMILY),
+    Case("pools three deep", NESTED),
+    Case("a pool of workers that say they are no daemons", OF_NO_DAEMONS, methods=("fork",)),
+]
+
+
+def assert_nothing_is_left(program: Program, survivors: set[int] = frozenset()) -> None:
+    assert not program.gone_but(survivors, SECONDS)
+    assert not program.files()
+
+
+@each(APPLICATIONS)
+def test_a_killed_application_leaves_nothing(case: Case, method: str, tmp_path: Path) -> None:
+    with Program(HEAD + case.act + TAIL, method, tmp_path) as program:
+        program.line()
+        program.wait_until_ready()
+        program.kill()
+        assert_nothing_is_left(program)
+
+
+PLAIN_CHILD = """
+    event = context.Event()
+    process = context.Process(target=tasks.say_ready, args=(event,))
+    process.start()
+    event.wait()
+    survivors(process.pid)
+"""
+
+
+@each([Case("a process that is no daemon", PLAIN_CHILD)])
+def test_of_a_killed_application_lives_on(case: Case, method: str, tmp_path: Path) -> None:
+    with Program(HEAD + case.act + TAIL, method, tmp_path) as program:
+        lasting = set(json.loads(program.line()))
+        program.line()
+        program.wait_until_ready()
+        program.kill()
+        program.process.wait()
+        servers = {pid for pid, line in program.others().items() if "forkserver" in line or "watcher" in line}
+        assert lasting <= set(program.gone_but(lasting | servers, 0.5) or program.others())
+
+
+def namespace() -> tuple[str, ...]:
+    return ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_as_the_first_process_of_a_namespace_too(method: str, tmp_path: Path) -> None:
+    if why := refused([*namespace(), "true"]):
+        pytest.skip(f"no process namespace can be made here: {why}")
+    with Program(HEAD + POOL_AT_WORK + DAEMON + TAIL, method, tmp_path, namespace()) as program:
+        program.line()
+        program.wait_until_ready()
+        first = next(pid for pid, line in program.others().items() if "program.py" in line and "unshare" not in line)
+        assert len(program.others()) > 3
+        program.kill()
+        assert first
+        assert_nothing_is_left(program)
+
+
+MOMENTS = 6  # spread over the time that the program takes to get ready
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_while_it_starts_processes_it_leaves_nothing_either(method: str, tmp_path: Path) -> None:
+    source = HEAD + DAEMON + POOL_AT_WORK + TAIL
+    place = tmp_path / "whole"
+    place.mkdir()
+    with Program(source, method, place) as program:
+        program.line()
+        needed = program.wait_until_ready()
+        program.kill()
+        assert_nothing_is_left(program)
+    for moment in range(MOMENTS):
+        place = tmp_path / str(moment)
+        place.mkdir()
+        with Program(source, method, place) as program:
+            program.process.poll()
+            program.gone_but(set(), needed * (0.3 + 0.7 * moment / MOMENTS))
+            program.kill()
+            assert_nothing_is_left(program)
