@@ -25,8 +25,7 @@ enum class Kind : uint32_t {
   kBarrier,
   kChannel,
   kTaskTable,
-  kWaiters,
-  kMemory
+  kWaiters
 };
 enum class State : uint32_t { kFree = 0, kClaimed, kLive, kRetired, kDestroying };
 

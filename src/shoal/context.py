@@ -40,8 +40,8 @@ class BaseContext(_standard.context.BaseContext):
         return usable_cpus()
 
     def Manager(self) -> Any:  # noqa: N802
-        """Return a manager with a running server process. It is the standard library's, its server is started by this context."""
-        manager = _standard.managers.SyncManager(ctx=self.get_context())
+        """Return a manager with a running server process, started by this context."""
+        manager = _made_in("managers", "SyncManager")(ctx=self.get_context())
         manager.start()
         return manager
 

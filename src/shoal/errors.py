@@ -10,6 +10,7 @@ Relies on the standard library alone.
 
 from __future__ import annotations
 
+import errno
 import signal
 
 from shoal import _standard
@@ -21,6 +22,7 @@ __all__ = [
     "BrokenPoolError",
     "ForkServerError",
     "ForkServerWarning",
+    "ManagerDied",
     "NotSupportedError",
     "PoolTerminatedError",
     "ShoalError",
@@ -126,6 +128,30 @@ class BrokenPoolError(ShoalError):
 
 class PoolTerminatedError(ShoalError):
     """The pool was terminated before this task was finished."""
+
+
+class ManagerDied(ShoalError, EOFError, ConnectionError):  # noqa: N818 - says what happened
+    """A manager's server has gone, or the connection to it is lost. The next call tries to reach it again.
+
+    An ``EOFError`` and a ``ConnectionError`` too: what the standard library raises, according to the moment.
+
+    Attributes:
+        address: where the server was.
+        why: what the attempt to reach it gave.
+    """
+
+    def __init__(self, address: object = None, why: str | None = None) -> None:
+        super().__init__(address, why)
+        self.errno, self.strerror = errno.ECONNRESET, why
+        self.address = address
+        self.why = why
+
+    def __str__(self) -> str:
+        reason = f" ({self.why})" if self.why else ""
+        return (
+            f"the manager's server at {self.address!r} has ended, or the connection to it is lost{reason}; whether the last call was carried out is not "
+            "known. Once a server is there again, the next call reaches it."
+        )
 
 
 class ForkServerError(ShoalError):

@@ -129,15 +129,10 @@ class Admission:
         """What to wait for: POLLIN, or POLLOUT too if something could not be sent yet."""
         return select.POLLIN if self._channel.flush() else select.POLLIN | select.POLLOUT
 
-    def expire(self, why: str) -> BaseException:
+    def expire(self, why: str) -> AuthenticationError:
         """Give up; return what is to be raised."""
-        error: BaseException = AuthenticationError(why)
-        try:
-            self._conversation.throw(error)
-        except BaseException as told:  # noqa: BLE001 - returned
-            error = told
         self.close()
-        return error
+        return AuthenticationError(why)
 
     def close(self) -> None:
         """Hang up."""
@@ -156,11 +151,7 @@ class Admission:
             if not self._listening:
                 self._say(None)
                 continue
-            try:
-                message = self._hear()
-            except (EOFError, OSError, AuthenticationError) as error:
-                self._conversation.throw(error)
-                raise
+            message = self._hear()
             if message is None:
                 return None
             self._say(message)

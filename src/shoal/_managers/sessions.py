@@ -1,0 +1,102 @@
+"""A connection to a server, from the client's side: one request, one answer."""
+
+from __future__ import annotations
+
+from shoal._managers import ring
+from shoal._managers.words import GREETING, RemoteError, dispatch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from shoal._managers.links import Link
+
+__all__ = ["Session", "greet"]
+
+
+def greet(connection: Any, name: str, client: str, *, may_ring: bool) -> tuple[Any, str] | None:
+    """Introduce this process to a server.
+
+    Args:
+        connection: authenticated, and new. Taken over.
+        name: of this process and thread, for the server's list of threads.
+        client: names this process.
+        may_ring: whether the messages may go through shared memory.
+
+    Returns:
+        What to speak over from now on, and which server that is; None if it is one of the standard library.
+    """
+    offer = ring.Offer() if may_ring and ring.suits(connection) else None
+    try:
+        instance, agreed = dispatch(
+            connection, None, GREETING, (name, client, None if offer is None else offer.references)
+        )
+    except RemoteError:
+        return None
+    return (offer.complete(connection) if offer is not None and agreed else connection), instance
+
+
+class Session:
+    """One connection.
+
+    Args:
+        connection: what is spoken over; greeted.
+        link: whose it is.
+        standard: whether the server is one of the standard library.
+
+    Attributes:
+        connection: what is spoken over.
+    """
+
+    def __init__(self, connection: Any, link: Link, *, standard: bool = False) -> None:
+        self.standard = standard
+        self.connection = connection
+        self._send = connection.send
+        self._recv = connection.recv
+        self._link = link
+
+    def close(self) -> None:
+        """Hang up."""
+        self.connection.close()
+
+    def _not_sent(self, error: BaseException) -> None:
+        """Decide what becomes of a connection on which a request could not be sent, and raise."""
+        if isinstance(error, Exception) and not isinstance(error, OSError):
+            raise error  # could not be pickled: nothing was sent
+        self._broken(error)
+
+    def _broken(self, error: BaseException) -> None:
+        """The connection is lost, or in the middle of a message (Ctrl-C): it is of no use any more."""
+        link = self._link
+        link.lost(self)
+        self.close()
+        if isinstance(error, (EOFError, OSError)):
+            raise link.died(error) from error
+        raise error
+
+    def _not_received(self, error: BaseException) -> None:
+        if isinstance(error, Exception) and not isinstance(error, (EOFError, OSError)):
+            raise error  # it has come, and cannot be loaded here
+        self._broken(error)
+
+    def call(self, ident: str | None, methodname: str, args: Any, kwds: Any) -> Any:
+        """Make a request, and wait for the answer.
+
+        Returns:
+            The kind of answer, and its value.
+
+        Raises:
+            ManagerDied: if the connection is lost.
+        """
+        try:
+            self._send((ident, methodname, args, kwds or {}) if kwds or self.standard else (ident, methodname, args))
+        except BaseException as error:  # noqa: BLE001 - raised again there
+            self._not_sent(error)
+        try:
+            return self._recv()
+        except BaseException as error:  # noqa: BLE001 - raised again there
+            self._not_received(error)
+
+    def tell(self, methodname: str, args: tuple[Any, ...]) -> None:
+        """Make a request that has no answer."""
+        self._send((None, methodname, args))

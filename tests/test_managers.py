@@ -1,0 +1,317 @@
+"""Managers: what only shoal promises. Deaths, restarts, references, forks; what both libraries do is in tests/contract/test_managers.py."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import shoal
+from shoal import managers
+from shoal.errors import ManagerDied, StaleReferenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LONG = 20.0
+SHARED: queue.Queue[Any] = queue.Queue()
+
+
+def eventually(condition: Any) -> bool:
+    deadline = time.monotonic() + LONG
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+@pytest.fixture
+def manager() -> Iterator[managers.SyncManager]:
+    with shoal.get_context("fork").Manager() as manager:
+        yield manager
+
+
+class Named(managers.BaseManager):
+    """Has an object with a name, and a factory."""
+
+
+Named.register("shared", lambda: SHARED)
+Named.register("fresh", dict, managers.DictProxy)
+
+
+def kill(manager: Any) -> None:
+    os.kill(manager._process.pid, signal.SIGKILL)
+    manager._process.join()
+
+
+# --- the server dies ----------------------------------------------------------------------------------------------------
+
+
+def test_a_call_that_waits_for_a_killed_server_ends_at_once(manager: managers.SyncManager):
+    event = manager.Event()
+    raised: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            event.wait()
+        except EOFError as error:
+            raised.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert eventually(lambda: event._link.held and threads_of(manager) >= 3)
+    kill(manager)
+    waiting.join(LONG)
+    (error,) = raised
+    assert isinstance(error, ManagerDied)
+    assert isinstance(error, ConnectionError)
+    assert error.address == manager.address
+
+
+def threads_of(manager: Any) -> int:
+    return len(list(Path(f"/proc/{manager._process.pid}/task").iterdir()))
+
+
+def test_later_calls_say_that_the_server_has_gone(manager: managers.SyncManager):
+    words, other = manager.dict(), manager.list()
+    words["a"] = 1
+    kill(manager)
+    for call in (lambda: words["a"], lambda: other.append(1), manager.dict, words.copy):
+        with pytest.raises(ManagerDied, match="has ended"):
+            call()
+    assert "failed" in str(words)
+    assert pickle.loads(pickle.dumps(ManagerDied("there", "why"))).address == "there"
+
+
+def test_a_server_that_is_started_again_is_found_by_the_next_call(tmp_path: Path):
+    address = str(tmp_path / "socket")
+    first = Named(address, b"key")
+    first.start()
+    client = Named(address, b"key")
+    client.connect()
+    shared, fresh = client.shared(), client.fresh()
+    shared.put(1)
+    fresh["a"] = 1
+    kill(first)
+    with pytest.raises(ManagerDied):
+        shared.qsize()
+    second = Named(address, b"key")
+    second.start()
+    assert shared.qsize() == 0
+    shared.put(2)
+    assert client.shared().get(timeout=LONG) == 2
+    with pytest.raises(StaleReferenceError, match="register it by name"):
+        fresh["a"]
+    client.fresh()["b"] = 2
+    second.shutdown()
+    first.shutdown()
+
+
+def test_connect_waits_for_a_server_that_is_not_up_yet(tmp_path: Path):
+    address = str(tmp_path / "socket")
+    client, server = Named(address, b"key"), Named(address, b"key")
+    with pytest.raises(FileNotFoundError):
+        client.connect()
+    begin = time.monotonic()
+    with pytest.raises(FileNotFoundError):
+        client.connect(retry=0.2)
+    assert time.monotonic() - begin > 0.1
+    ours, theirs = shoal.Pipe()
+    waiting = shoal.get_context("fork").Process(target=connect_and_use, args=(client, theirs))
+    waiting.start()
+    assert ours.recv() == "trying"
+    server.start()
+    assert ours.recv() == 0
+    waiting.join()
+    server.shutdown()
+
+
+def connect_and_use(client: Named, pipe: Any) -> None:
+    pipe.send("trying")
+    client.connect(retry=LONG)
+    pipe.send(client.shared().qsize())
+
+
+def test_a_server_that_cannot_start_says_so():
+    manager = managers.SyncManager(ctx=shoal.get_context("fork"))
+    with pytest.raises(ManagerDied, match="did not start: exit code 3"):
+        manager.start(os._exit, (3,))
+
+
+def test_a_server_does_not_outlive_a_killed_application():
+    program = "import shoal, os, signal, sys; m = shoal.Manager(); print(m._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=LONG)
+    server = int(done.stdout)
+    assert eventually(lambda: not Path(f"/proc/{server}").exists())
+
+
+# --- clients die --------------------------------------------------------------------------------------------------------
+
+
+def hold_and_wait(manager_address: str, authkey: bytes, pipe: Any) -> None:
+    manager = managers.SyncManager(manager_address, authkey)
+    manager.connect()
+    things = [manager.dict(), manager.list()]
+    things[0]["x"] = 1
+    pipe.send(len(things))
+    pipe.recv()
+
+
+def test_what_a_killed_client_referred_to_goes(manager: managers.SyncManager):
+    ours, theirs = shoal.Pipe()
+    client = shoal.get_context("fork").Process(
+        target=hold_and_wait, args=(manager.address, bytes(manager._authkey), theirs)
+    )
+    client.start()
+    assert ours.recv() == 2
+    assert manager._number_of_objects() == 2
+    client.kill()
+    client.join()
+    assert eventually(lambda: manager._number_of_objects() == 0)
+
+
+def test_a_client_that_is_idle_is_not_taken_for_dead(manager: managers.SyncManager):
+    words = manager.dict(a=1)
+    used = threading.Thread(target=lambda: words["a"])
+    used.start()
+    used.join()
+    assert eventually(lambda: threads_of(manager) <= 4)
+    assert words["a"] == 1
+
+
+# --- forks and threads --------------------------------------------------------------------------------------------------
+
+
+def use_when_told(words: Any, pipe: Any) -> None:
+    pipe.send("referring")
+    pipe.recv()
+    pipe.send(words["a"])
+
+
+def test_a_forked_child_keeps_what_its_parent_drops(manager: managers.SyncManager):
+    words = manager.dict(a=1)
+    ours, theirs = shoal.Pipe()
+    process = shoal.get_context("fork").Process(target=use_when_told, args=(words, theirs))
+    process.start()
+    assert ours.recv() == "referring"
+    del words
+    ours.send(None)
+    assert ours.recv() == 1
+    process.join()
+    assert eventually(lambda: manager._number_of_objects() == 0)
+
+
+def test_a_child_of_os_fork_has_connections_of_its_own(manager: managers.SyncManager):
+    words = manager.dict(a=0)
+    words["a"] = 1
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            words["b"] = words["a"] + 1
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert words.copy() == {"a": 1, "b": 2}
+
+
+def test_a_proxy_is_used_by_many_threads(manager: managers.SyncManager):
+    words = manager.dict()
+
+    def fill(start: int) -> None:
+        for key in range(start, start + 50):
+            words[key] = key
+
+    threads = [threading.Thread(target=fill, args=(50 * number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(words) == 200
+
+
+def test_a_key_of_ones_own_is_known_to_proxies_inside_proxies():
+    with managers.SyncManager(authkey=b"another", ctx=shoal.get_context("fork")) as manager:
+        outer = manager.list([manager.dict(x=1)])
+        assert outer[0]["x"] == 1
+
+
+# --- the calls ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_method_names_the_type_and_what_it_has(manager: managers.SyncManager):
+    words = manager.dict()
+    with pytest.raises(AttributeError, match=r"'dict' object .* does not expose 'append'; it exposes: .*setdefault"):
+        words._callmethod("append", (1,))
+    with pytest.raises(managers.RemoteError):
+        words._callmethod("append", (1,))
+
+
+def test_an_interrupted_call_does_not_leave_its_answer_to_the_next(manager: managers.SyncManager):
+    event, words = manager.Event(), manager.dict(a="right")
+    me = threading.get_ident()
+    timer = threading.Timer(0.2, signal.pthread_kill, (me, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        event.wait()
+    timer.join()
+    event.set()
+    assert words["a"] == "right"
+
+
+def test_an_exception_brings_the_servers_traceback(manager: managers.SyncManager):
+    barrier = manager.Barrier(2)
+    barrier.abort()
+    with pytest.raises(threading.BrokenBarrierError) as raised:
+        barrier.wait()
+    assert "threading.py" in str(raised.value.__cause__)
+
+
+def test_what_a_client_sends_and_the_server_cannot_load_is_an_error(manager: managers.SyncManager):
+    words = manager.dict()
+    with pytest.raises(managers.RemoteError, match="in this process only"):
+        words["a"] = OnlyHere()
+    words["a"] = 1
+    assert words["a"] == 1
+
+
+HERE = os.getpid()
+
+
+def only_here() -> Any:
+    if os.getpid() != HERE:
+        raise RuntimeError("in this process only")
+    return OnlyHere()
+
+
+class OnlyHere:
+    def __reduce__(self) -> Any:
+        return only_here, ()
+
+
+def test_proxies_are_the_standard_librarys_too(manager: managers.SyncManager):
+    from multiprocessing import managers as standard  # noqa: PLC0415
+
+    assert isinstance(manager, standard.BaseManager)
+    assert isinstance(manager.dict(), standard.BaseProxy)
+    assert type(manager.list()).__module__ == "shoal.managers"
+
+
+def test_equality_looks_at_what_proxies_stand_for(manager: managers.SyncManager):
+    first, second = manager.dict(a=1), manager.dict(a=1)
+    assert first == second == {"a": 1}
+    second["b"] = 2
+    assert first != second
+    assert manager.list([1, 2]) == [1, 2]
+    assert len({first, second}) == 2
