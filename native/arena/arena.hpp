@@ -13,7 +13,14 @@
 namespace shoal::arena {
 
 // Tables that grow: how many of their cells have been given memory ("grown"), which is also where scans end.
-enum Table : uint32_t { kNodeTable, kObjectTable, kSegmentTable, kBlobTable, kTableCount = kBlobTable + kBlobClasses };
+enum Table : uint32_t {
+  kNodeTable,
+  kObjectTable,
+  kSegmentTable,
+  kNameTable,
+  kBlobTable,
+  kTableCount = kBlobTable + kBlobClasses
+};
 
 struct Header {
   uint64_t magic;

@@ -41,9 +41,13 @@ inline Status grow(const TableShape& shape, uint32_t seen) {
   return Status::kOk;
 }
 
-// Calls try_claim(index) on free-looking cells until one is claimed. `hint` is private to the thread.
-template <class LooksFree, class TryClaim>
-Status claim_cell(const TableShape& shape, uint32_t& hint, LooksFree looks_free, TryClaim try_claim, uint32_t& index) {
+inline bool nothing_to_reclaim() { return false; }
+
+// Calls try_claim(index) on free-looking cells until one is claimed. `hint` is private to the thread. Before the table grows, reclaim() may free cells;
+// it says whether there is any to be found now.
+template <class LooksFree, class TryClaim, class Reclaim = bool (*)()>
+Status claim_cell(const TableShape& shape, uint32_t& hint, LooksFree looks_free, TryClaim try_claim, uint32_t& index,
+                  Reclaim reclaim = nothing_to_reclaim) {
   for (;;) {
     const uint32_t end = grown(shape.table);
     for (uint32_t n = 0, i = hint < end ? hint : 0; n < end; ++n, i = i + 1 < end ? i + 1 : 0) {
@@ -53,6 +57,7 @@ Status claim_cell(const TableShape& shape, uint32_t& hint, LooksFree looks_free,
         return Status::kOk;
       }
     }
+    if (reclaim()) continue;
     hint = end;
     if (Status s = grow(shape, end); s != Status::kOk) return s;
   }

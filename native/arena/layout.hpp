@@ -18,12 +18,14 @@ constexpr uint32_t kNodes = 16 * 1024;
 constexpr uint32_t kObjects = 1u << 20;
 constexpr uint32_t kSegments = 1u << 20;
 constexpr uint32_t kPermits = 64;
+constexpr uint32_t kNames = 1u << 16;
 
 constexpr uint64_t kSlotBytes = 256;
 constexpr uint64_t kNodeBytes = 64;
 constexpr uint64_t kObjectBytes = 512;
 constexpr uint64_t kHolderBytes = kSlots / 8;
 constexpr uint64_t kSegmentBytes = 64 * kKiB;
+constexpr uint64_t kNameBytes = 512;
 
 // Blobs: size classes of 64 KiB << class. Each class has a region of 64 GiB.
 constexpr uint32_t kBlobClasses = 21;
@@ -50,17 +52,20 @@ constexpr uint64_t kNodesAt = align(kSlotsAt + kSlots * kSlotBytes, kPage);
 constexpr uint64_t kObjectWordsAt = align(kNodesAt + kNodes * kNodeBytes, kPage);
 constexpr uint64_t kSegmentWordsAt = align(kObjectWordsAt + kObjects * 8ull, kPage);
 constexpr uint64_t kBlobWordsAt = align(kSegmentWordsAt + kSegments * 8ull, kPage);
-constexpr uint64_t kTablesEnd = align(kBlobWordsAt + kBlobs * 8ull, kExtent);
+constexpr uint64_t kNameWordsAt = align(kBlobWordsAt + kBlobs * 8ull, kPage);
+constexpr uint64_t kTablesEnd = align(kNameWordsAt + kNames * 8ull, kExtent);
 
 // The cells: mapped by extents, as they are met.
 constexpr uint64_t kHoldersAt = kTablesEnd;
 constexpr uint64_t kObjectsAt = align(kHoldersAt + kObjects * kHolderBytes, kExtent);
-constexpr uint64_t kSegmentsAt = align(kObjectsAt + kObjects * kObjectBytes, kExtent);
+constexpr uint64_t kNamesAt = align(kObjectsAt + kObjects * kObjectBytes, kExtent);
+constexpr uint64_t kSegmentsAt = align(kNamesAt + kNames * kNameBytes, kExtent);
 constexpr uint64_t kBlobsAt = align(kSegmentsAt + kSegments * kSegmentBytes, kExtent);
 constexpr uint64_t kArenaBytes = kBlobsAt + kBlobClasses * kBlobRegion;
 
 static_assert(kTablesEnd <= 64 * kMiB, "the tables are mapped whole, and RLIMIT_AS counts mappings");
 static_assert(kKiB * 64 % kPage == 0 && kExtent % kSegmentBytes == 0, "a segment never straddles two extents");
-static_assert(kExtent % kObjectBytes == 0 && kExtent % kHolderBytes == 0, "a cell never straddles two extents");
+static_assert(kExtent % kObjectBytes == 0 && kExtent % kHolderBytes == 0 && kExtent % kNameBytes == 0,
+              "a cell never straddles two extents");
 
 }  // namespace shoal::arena

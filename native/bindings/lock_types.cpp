@@ -191,6 +191,18 @@ PyType_Spec rlock_spec = {"shoal._native.RLockBase", sizeof(LockObject), 0, kFla
 
 }  // namespace
 
+bool enter_lock(PyObject* lock) {
+  PyObject* outcome = is_recursive(lock) ? rlock_enter(lock, nullptr) : lock_enter(lock, nullptr);
+  Py_XDECREF(outcome);
+  return outcome != nullptr;
+}
+
+bool exit_lock(PyObject* lock) {
+  PyObject* outcome = is_recursive(lock) ? rlock_release(lock, nullptr) : lock_release(lock, nullptr);
+  Py_XDECREF(outcome);
+  return outcome != nullptr;
+}
+
 int64_t held_by_me(PyObject* lock) {
   LockBody* b = body(lock);
   if (b == nullptr) return -1;

@@ -14,6 +14,10 @@ extern PyTypeObject* rlock_type;
 inline bool is_native_lock(PyObject* lock) {
   return lock != nullptr && (PyObject_TypeCheck(lock, lock_type) || PyObject_TypeCheck(lock, rlock_type));
 }
+// For a native operation under a lock: taking it as its `with` does, and letting go of it. False with an exception set, and the lock not held. Waiting may end
+// the thread.
+bool enter_lock(PyObject* lock);
+bool exit_lock(PyObject* lock);
 // How often this thread holds it (a Lock: 0 or 1). -1 with an exception set.
 int64_t held_by_me(PyObject* lock);
 // Lets go of it altogether, and takes it again as often. The latter goes on after a first signal whose handler raises, whose exception is set in the end;

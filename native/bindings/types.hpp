@@ -10,6 +10,9 @@ extern PyTypeObject* channel_type;
 bool add_channel_type(PyObject* module);
 bool add_wire_type(PyObject* module);
 bool add_task_types(PyObject* module);
+bool add_memory_type(PyObject* module);
+bool add_cell_types(PyObject* module);
 bool add_processes(PyObject* module);  // the arena, process slots, references of messages
+bool add_names(PyObject* module);      // named shared memory
 
 }  // namespace shoal::bindings

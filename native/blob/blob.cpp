@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstring>
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -61,7 +62,7 @@ std::atomic<uint64_t>& word(Name name) {
                                                  arena::blob_first_word(name.size_class()) + name.index());
 }
 
-arena::Status allocate(uint64_t payload_bytes, uint32_t mention_count, Name& name) {
+arena::Status allocate(uint64_t payload_bytes, uint32_t mention_count, Name& name, bool zeroed) {
   const uint64_t bytes = sizeof(Head) + arena::align(payload_bytes, 8) + mention_count * sizeof(Mention);
   uint32_t k = 0;
   while (k < arena::kBlobClasses && arena::blob_bytes(k) < bytes) ++k;
@@ -89,6 +90,7 @@ arena::Status allocate(uint64_t payload_bytes, uint32_t mention_count, Name& nam
     const uint64_t had = w.backed() * arena::kPage, known = kept().load(std::memory_order_relaxed);
     kept().fetch_sub(std::min(had, known), std::memory_order_relaxed);
   }
+  const uint64_t used_before = w.backed() * arena::kPage;  // what lies beyond has not been touched since it was given
   const uint64_t pages = arena::align(bytes, arena::kPage) / arena::kPage;
   if (w.backed() < pages) {
     const uint64_t from = w.backed() * arena::kPage, more = (pages - w.backed()) * arena::kPage;
@@ -113,6 +115,7 @@ arena::Status allocate(uint64_t payload_bytes, uint32_t mention_count, Name& nam
     return arena::Status::kSystem;
   }
   if (bytes >= kPopulateFrom) madvise(h, arena::align(bytes, arena::kPage), MADV_POPULATE_WRITE);
+  if (zeroed && used_before != 0) std::memset(payload(h), 0, std::min(payload_bytes, used_before - sizeof(Head)));
   h->birth = arena::header().fork_sequence.load();
   h->payload_bytes = payload_bytes;
   h->mentions = mention_count;
@@ -167,6 +170,17 @@ bool retire(Name name, uint32_t slot) {
 bool free_limbo(Name name) {
   const Word w = load(name);
   return is(name, w, State::kLimbo) && free_from(name, w);
+}
+
+bool keep(Name name) {
+  const Word w = load(name);
+  return is(name, w, State::kOwned) && w.owner() == process::mine() &&
+         swap(name, w, Word::make(State::kKept, false, 0, w.backed(), w.generation()));
+}
+
+bool free_kept(Name name) {
+  const Word w = load(name);
+  return is(name, w, State::kKept) && free_from(name, w);
 }
 
 bool free_carried(Name name) {

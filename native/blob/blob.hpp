@@ -6,6 +6,8 @@
 // A receiver that forks while it uses a blob shares it with the child, which no word says. So a blob that was received before a fork does not go from
 // OWNED to FREE but to LIMBO, until recovery/lifetime.cpp finds that no child of that time is left.
 //
+// A blob can also belong to an object for as long as that lives (memory/memory.hpp): OWNED(slot) -> KEPT -> FREE.
+//
 // A freed blob keeps its pages, for the next one of its size, until the arena keeps more than `kept_limit`; then they are punched out.
 #pragma once
 
@@ -14,7 +16,7 @@
 
 namespace shoal::blob {
 
-enum class State : uint32_t { kFree = 0, kOwned = 1, kCarried = 2, kLimbo = 3 };
+enum class State : uint32_t { kFree = 0, kOwned = 1, kCarried = 2, kLimbo = 3, kKept = 4 };
 
 // state 3 | listed 1 | owner 12 | backed pages 25 | generation 23
 struct Word {
@@ -61,8 +63,8 @@ static_assert(sizeof(Head) == 64, "payloads start on a cache line");
 std::atomic<uint64_t>& word(Name name);
 inline Word load(Name name) { return {word(name).load(std::memory_order_acquire)}; }
 
-// A blob owned by this process. The caller writes the payload, and sets the mentions with list().
-arena::Status allocate(uint64_t payload_bytes, uint32_t mentions, Name& name);
+// A blob owned by this process. The caller writes the payload, and sets the mentions with list(). `zeroed`: the payload is all zeros.
+arena::Status allocate(uint64_t payload_bytes, uint32_t mentions, Name& name, bool zeroed = false);
 Head* head(Name name);  // nullptr: no address space
 inline char* payload(Head* h) { return reinterpret_cast<char*>(h) + sizeof(Head); }
 Mention* mentions(Head* h);
@@ -77,6 +79,8 @@ bool free_owned(Name name, uint32_t slot);                // OWNED(slot) -> FREE
 bool free_carried(Name name);                             // CARRIED -> FREE
 bool retire(Name name, uint32_t slot);                    // OWNED(slot) -> LIMBO
 bool free_limbo(Name name);                               // LIMBO -> FREE
+bool keep(Name name);                                     // OWNED(me) -> KEPT: its object names it
+bool free_kept(Name name);                                // KEPT -> FREE
 
 // Gives the pages of free blobs back until `bytes` have been found; returns how many.
 uint64_t trim(uint64_t bytes);

@@ -13,6 +13,7 @@ constexpr arena::TableShape kShape = {
     {{arena::kObjectWordsAt, 8}, {arena::kHoldersAt, arena::kHolderBytes}, {arena::kObjectsAt, arena::kObjectBytes}}};
 thread_local uint32_t hint_ = 0;
 constexpr uint32_t kHolderWords = arena::kSlots / 64;
+constexpr auto kNoKind = static_cast<Kind>(0);
 
 void set_bit(uint32_t index, uint32_t slot) { holders(index)[slot / 64].fetch_or(1ull << slot % 64); }
 void clear_bit(uint32_t index, uint32_t slot) { holders(index)[slot / 64].fetch_and(~(1ull << slot % 64)); }
@@ -43,7 +44,7 @@ arena::Status claim(Kind kind, uint32_t& index) {
       [&](uint32_t i) {
         Word w = load(i);
         if (w.state() != State::kFree) return false;
-        return word(i).compare_exchange_strong(w.raw, Word::make(State::kClaimed, kind, me, w.generation()).raw);
+        return word(i).compare_exchange_strong(w.raw, Word::make(State::kClaimed, kNoKind, me, w.generation()).raw);
       },
       index);
   if (status != arena::Status::kOk) return status;
@@ -56,6 +57,8 @@ arena::Status claim(Kind kind, uint32_t& index) {
   c->retired.store(0, std::memory_order_relaxed);
   c->birth.store(arena::header().fork_sequence.load(), std::memory_order_relaxed);
   set_bit(index, me);
+  // Only now does it bear its kind: whoever recovers a claimed cell may believe what its body says.
+  word(index).store(Word::make(State::kClaimed, kind, me, load(index).generation()).raw, std::memory_order_release);
   return status;
 }
 
@@ -139,8 +142,7 @@ bool begin_destroy(uint32_t index, Word seen) {
 
 void end_destroy(uint32_t index) {
   const Word w = load(index);
-  word(index).store(Word::make(State::kFree, static_cast<Kind>(0), 0, w.generation() + 1).raw,
-                    std::memory_order_release);
+  word(index).store(Word::make(State::kFree, kNoKind, 0, w.generation() + 1).raw, std::memory_order_release);
   hint_ = index;
 }
 

@@ -25,7 +25,8 @@ enum class Kind : uint32_t {
   kBarrier,
   kChannel,
   kTaskTable,
-  kWaiters
+  kWaiters,
+  kMemory
 };
 enum class State : uint32_t { kFree = 0, kClaimed, kLive, kRetired, kDestroying };
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "channel/channel.hpp"
+#include "channel/segment.hpp"
+#include "memory/memory.hpp"
 #include "sync/barrier.hpp"
 #include "sync/lock.hpp"
 #include "sync/semaphore.hpp"
@@ -39,11 +41,22 @@ inline void recover_node(uint32_t node) {
   }
 }
 
+// An object whose maker died before it was published: gives back what it had got so far. Idempotent.
+inline void abandon_kind(object::Kind kind, uint32_t index) {
+  if (kind == object::Kind::kMemory)
+    memory::destroy(index);
+  else
+    channel::free_segments_of(index);
+}
+
 inline void destroy_kind(object::Kind kind, uint32_t index) {
   switch (kind) {
     case object::Kind::kChannel:
     case object::Kind::kTaskTable:
       channel::destroy(index);
+      break;
+    case object::Kind::kMemory:
+      memory::destroy(index);
       break;
     default:
       break;  // nothing outside its cell

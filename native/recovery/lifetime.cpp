@@ -16,8 +16,15 @@ struct Candidate {
   bool held, reachable;
 };
 
-constexpr uint32_t kSweepFrom = 64;  // retired objects, before anyone bothers to look
+// What is retired is counted in objects, and large memory as so many more: nobody bothers to look for a few.
+constexpr uint32_t kSweepFrom = 64;
+constexpr uint64_t kPagesOfOne = 16;
 std::atomic<uint32_t> left_last_time_{0};
+
+uint32_t weight_of(uint32_t index) {
+  return 1 + (object::load(index).kind() == object::Kind::kMemory ? memory::weight(index) : 0);
+}
+uint32_t weight_of(blob::Name name) { return 1 + static_cast<uint32_t>(blob::load(name).backed() / kPagesOfOne); }
 
 void sweep_if_worth_it() {
   if (arena::header().limbo.load(std::memory_order_relaxed) > kSweepFrom + 2 * left_last_time_.load() && enter(false)) {
@@ -83,7 +90,7 @@ uint32_t free_blobs(const std::vector<blob::Name>& limbo, const std::vector<Wind
   uint32_t left = 0;
   for (const blob::Name name : limbo) {
     const blob::Head* h = blob::head(name);
-    if (h == nullptr || inherited(windows, h->birth, h->retired) || !blob::free_limbo(name)) ++left;
+    if (h == nullptr || inherited(windows, h->birth, h->retired) || !blob::free_limbo(name)) left += weight_of(name);
   }
   return left;
 }
@@ -93,11 +100,14 @@ uint32_t free_blobs(const std::vector<blob::Name>& limbo, const std::vector<Wind
 void destroy(uint32_t index) { destroy_kind(object::load(index).kind(), index); }
 
 void let_go(uint32_t index) {
+  const uint32_t weight = weight_of(index);  // looked at while it is held
   if (object::release(index)) {
     destroy(index);
     object::end_destroy(index);
     return;
   }
+  if (weight != 1 && object::load(index).state() == object::State::kRetired)
+    arena::header().limbo.fetch_add(weight - 1, std::memory_order_relaxed);
   sweep_if_worth_it();
 }
 
@@ -106,9 +116,16 @@ void let_go(blob::Name name, uint32_t owner) {
   if (h == nullptr || h->birth == arena::header().fork_sequence.load()) {
     blob::free_owned(name, owner);
   } else if (blob::retire(name, owner)) {
-    arena::header().limbo.fetch_add(1, std::memory_order_relaxed);
+    arena::header().limbo.fetch_add(weight_of(name), std::memory_order_relaxed);
     sweep_if_worth_it();
   }
+}
+
+bool sweep_now() {
+  if (!enter(true)) return false;
+  sweep_retired();
+  leave();
+  return true;
 }
 
 void sweep_retired() {
@@ -129,7 +146,7 @@ void sweep_retired() {
     if (c.held) {
       object::revive(c.index);
     } else if (c.reachable) {
-      ++left;
+      left += weight_of(c.index);
     } else if (object::begin_destroy(c.index, c.seen)) {
       destroy(c.index);
       object::end_destroy(c.index);

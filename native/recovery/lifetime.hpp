@@ -17,5 +17,7 @@ void let_go(blob::Name name, uint32_t owner);
 
 // Frees the retired objects and blobs that nobody can reach. Under the recovery mutex, so that no fork window closes meanwhile.
 void sweep_retired();
+// The same, for one who needs their memory. False: it could not be done.
+bool sweep_now();
 
 }  // namespace shoal::recovery

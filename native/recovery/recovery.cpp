@@ -2,7 +2,7 @@
 
 #include <csignal>
 
-#include "channel/segment.hpp"
+#include "names/names.hpp"
 #include "recovery/kinds.hpp"
 #include "recovery/lifetime.hpp"
 #include "sync/gate.hpp"
@@ -40,7 +40,7 @@ void recover_objects(uint32_t dead, bool clean) {
         break;
       case object::State::kClaimed:
         if (w.owner() == dead) {
-          channel::free_segments_of(i);
+          abandon_kind(w.kind(), i);
           object::release_for(i, dead);
           object::end_destroy(i);
         }
@@ -130,6 +130,7 @@ void recover_held(uint32_t dead) {
     permit.compare_exchange_strong(its, 0);
   }
   drop_holds_of(dead);
+  names::recover(dead);
   end_dependents(token);
   if (!clean) wake_everybody();
   arena::header().recoveries.fetch_add(1);

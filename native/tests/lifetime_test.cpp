@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core_support.hpp"
+#include "memory/memory.hpp"
 
 using namespace shoal;
 using channel::Result;
@@ -12,6 +13,7 @@ using namespace shoal::test;
 
 namespace {
 
+constexpr uint64_t kOfMemory = 1ull << 63;  // in a reference: to a memory, not to an event
 constexpr uint32_t kChannels = 3, kMostProcesses = 14, kMostHandles = 24, kMostBlobs = 6, kMostMentions = 3;
 
 struct Counts {
@@ -27,7 +29,23 @@ struct Handle {
 uint64_t canary_of(Handle h) {
   return (static_cast<uint64_t>(h.generation) << 32 | h.index) * 0x9E3779B97F4A7C15ull | 1;
 }
-std::atomic<uint64_t>& canary(uint32_t index) { return *object::body<std::atomic<uint64_t>>(index); }
+bool is_memory(uint32_t index) { return object::load(index).kind() == object::Kind::kMemory; }
+// An event's is in its body, a memory's at its beginning.
+std::atomic<uint64_t>& canary(uint32_t index) {
+  return is_memory(index) ? *reinterpret_cast<std::atomic<uint64_t>*>(memory::address(index))
+                          : *object::body<std::atomic<uint64_t>>(index);
+}
+
+// All zeros when it is made; then full of something, and the canary in front.
+Handle make_memory(uint64_t bytes) {
+  Handle h{};
+  CHECK(memory::create(bytes, h.index, h.generation) == arena::Status::kOk);
+  char* at = memory::address(h.index);
+  CHECK(std::all_of(at, at + bytes, [](char c) { return c == 0; }));
+  std::memset(at, 0xab, bytes);
+  canary(h.index) = canary_of(h);
+  return h;
+}
 
 struct Blob {
   blob::Name name;
@@ -70,13 +88,18 @@ struct Life {
 
   void make() {
     if (handles.size() >= kMostHandles) return;
+    counts->made.fetch_add(1, std::memory_order_relaxed);
     Handle h{};
+    if (below(2) == 0) {
+      const uint64_t sizes[] = {8, memory::kMostHere, 5'000, 150'000};
+      handles.push_back(make_memory(sizes[below(4)]));
+      return;
+    }
     CHECK(object::claim(object::Kind::kEvent, h.index) == arena::Status::kOk);
     h.generation = object::load(h.index).generation();
     canary(h.index) = canary_of(h);
     CHECK_EQUAL(object::publish(h.index), h.generation);
     handles.push_back(h);
-    counts->made.fetch_add(1, std::memory_order_relaxed);
   }
 
   void drop() {
@@ -124,7 +147,7 @@ struct Life {
     CHECK(is_filled(blob::payload(h), h->payload_bytes, taken.tag));
     for (uint32_t i = 0; i < h->mentions; ++i) {
       const blob::Mention m = blob::mentions(h)[i];
-      CHECK(object::adopt(m.object, m.generation, object::Kind::kEvent));  // its message kept it alive
+      CHECK(object::adopt(m.object, m.generation, object::load(m.object).kind()));  // its message kept it alive
       handles.push_back({m.object, m.generation});
       counts->adopted.fetch_add(1, std::memory_order_relaxed);
     }
@@ -145,12 +168,14 @@ struct Life {
   void try_stale_reference() {
     if (!handles.empty() && below(2) == 0) {
       const Handle h = handles[below(static_cast<uint32_t>(handles.size()))];
-      counts->stale_reference = static_cast<uint64_t>(h.generation) << 32 | h.index;
+      counts->stale_reference =
+          (is_memory(h.index) ? kOfMemory : 0) | static_cast<uint64_t>(h.generation) << 32 | h.index;
     }
     const uint64_t raw = counts->stale_reference;
-    const Handle h{static_cast<uint32_t>(raw), static_cast<uint32_t>(raw >> 32)};
+    const object::Kind kind = (raw & kOfMemory) != 0 ? object::Kind::kMemory : object::Kind::kEvent;
+    const Handle h{static_cast<uint32_t>(raw), static_cast<uint32_t>((raw & ~kOfMemory) >> 32)};
     if (raw == 0 || count(h.index) != 0) return;
-    if (object::adopt(h.index, h.generation, object::Kind::kEvent))
+    if (object::adopt(h.index, h.generation, kind))
       handles.push_back(h);
     else
       counts->stale.fetch_add(1, std::memory_order_relaxed);
@@ -393,6 +418,16 @@ void a_received_blob_stays_for_a_forked_child(bool owner_is_killed) {
   CHECK_EQUAL(blobs_in_use(), 20);
 }
 
+// What is large does not lie about until others have been dropped.
+void large_memory_goes_at_once() {
+  const Handle h = make_memory(8 * arena::kMiB);
+  process::cancel(process::reserve(0));  // so it is retired first
+  CHECK(recovery::recover_all() == 1);
+  recovery::let_go(h.index);
+  CHECK(object::load(h.index).state() == object::State::kFree);
+  CHECK_EQUAL(blobs_in_use(), 0);
+}
+
 // Somebody who was about to be told that a reference is stale had already set its bit.
 void a_bit_on_a_free_cell_goes_with_its_process() {
   uint32_t index = 0;
@@ -422,6 +457,8 @@ int main() {
     a_received_blob_stays_for_a_forked_child(killed);
   }
   a_bit_on_a_free_cell_goes_with_its_process();
+  check_nothing_left();
+  large_memory_goes_at_once();
   check_nothing_left();
   random_lives();
   check_nothing_left();

@@ -1,11 +1,14 @@
-// The watcher's program: it recovers the killed, ends daemons, leaves with the last process, and can be replaced. Each case is a tree of its own: the root is
+// The watcher's program: it recovers the killed, ends daemons, leaves with the last process, takes away the named memory, and can be replaced. Each case is a tree of its own: the root is
 // a forked child of this program, which has no arena.
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
 #include <sys/prctl.h>
 
+#include <string>
+
 #include "core_support.hpp"
+#include "names/names.hpp"
 
 extern char** environ;
 
@@ -177,6 +180,28 @@ void killed_watcher_is_replaced() {
   until([] { return slots_in_use() == 2; });
 }
 
+// The root makes it, a child outlives the root: it is there as long as one of the tree is, and goes with the last.
+std::string named_path(int root) { return "/dev/shm/shoal-test-watcher-" + std::to_string(root); }
+
+void named_memory_goes_with_the_tree() {
+  prepare(60);
+  start_watcher();
+  const int fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  CHECK(fd >= 0 && names::link(fd, named_path(getpid()).substr(9).c_str()) == arena::Status::kOk);
+  report->other = getpid();
+  report->child = child([root = getpid()] {
+    while (!os::process_is_gone(root, 0)) usleep(1'000);
+    usleep(50'000);  // what was to be taken away too early would be gone by then
+    CHECK(access(named_path(root).c_str(), F_OK) == 0);
+    report->ready = 1;
+  });
+}
+
+void check_named_memory_has_gone() {
+  CHECK_EQUAL(report->ready.load(), 1);
+  CHECK(access(named_path(report->other).c_str(), F_OK) != 0);
+}
+
 void one_watcher_is_enough() {
   prepare(60);
   const pid_t first = start_watcher();
@@ -226,5 +251,9 @@ int main() {
   RUN(daemons_end_with_their_parent, true);
   RUN(killed_watcher_is_replaced, true);
   RUN(one_watcher_is_enough, false);
+  RUN(named_memory_goes_with_the_tree, false);
+  check_named_memory_has_gone();
+  RUN(named_memory_goes_with_the_tree, true);
+  check_named_memory_has_gone();
   std::puts("watcher_test: all good");
 }

@@ -3,7 +3,7 @@
 // next process that starts a child starts another, which first recovers whoever died meanwhile.
 //
 //   shoal-watcher --detach DESCRIPTOR    starts itself as nobody's child
-//   shoal-watcher DESCRIPTOR             leaves when the last process of the tree has gone
+//   shoal-watcher DESCRIPTOR             leaves when the last process of the tree has gone, and takes away the named memory that it left
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -13,6 +13,7 @@
 
 #include <thread>
 
+#include "names/names.hpp"
 #include "process/slots.hpp"
 #include "recovery/recovery.hpp"
 
@@ -152,6 +153,7 @@ int main(int argc, char** argv) {
       forget(i);
     }
   }
+  names::remove_all();
   arena::header().watcher_pid = 0;
   return 0;
 }

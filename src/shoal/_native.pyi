@@ -24,6 +24,14 @@ def watcher_start(path: str) -> None: ... # starts the tree's watcher if none is
 def watcher_pid() -> int: ...
 def slot_recover(token: int) -> bool: ...  # gives back what a dead process held, at once; False: nothing to do
 
+# --- named shared memory (floor 3) ---------------------------------------------------------------------------------------
+# Names are those of files in /dev/shm, without a slash.
+def name_link(fd: int, name: str, tracked: bool) -> None: ...   # names an O_TMPFILE of /dev/shm; FileExistsError, OSError as of shm_open
+def name_track(name: str) -> None: ...                           # the tree answers for it: what it is now, or, if there is none, at the end
+def name_forget(name: str, gone: bool = False) -> bool: ...      # gone: only if its file has been unlinked
+def name_is_tracked(name: str) -> bool: ...
+def memory_limit() -> int: ...            # bytes
+
 # --- references in messages --------------------------------------------------------------------------------------------
 # Between begin and end (per thread), pickling a native object notes a reference to it; end returns an opaque capsule that keeps them
 # alive until it is attached to a message or to a reserved slot, or dropped.
@@ -107,6 +115,40 @@ class BarrierBase(Handle):
     def broken(self) -> bool: ...
     def _defaults(self) -> tuple[Callable[[], object] | None, float | None]: ...           # action, timeout
     def _set_defaults(self, action: Callable[[], object] | None, timeout: float | None) -> None: ...  # of an adopted handle
+
+# --- memory, and what lies in it under a lock (floor 6) ------------------------------------------------------------------
+class Memory(Handle):
+    """Shared memory, all zeros at first: offers the buffer protocol, and goes with the last handle and view of it in any process."""
+    def __init__(self, size: int) -> None: ...      # bytes; MemoryError with the sizes
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    @property
+    def _address(self) -> int: ...                  # in this process
+
+class Cell:
+    """A ctypes object with a lock; the buffer is the object's."""
+    def _bind(self, obj: Any, lock: Any, code: str, length: int) -> None: ...  # code: of the numbers in it that are read and written natively; "": none
+    def get_obj(self) -> Any: ...
+    def get_lock(self) -> Any: ...
+    @property
+    def _obj(self) -> Any: ...
+    @property
+    def _lock(self) -> Any: ...
+    @property
+    def acquire(self) -> Callable[..., bool]: ...   # the lock's
+    @property
+    def release(self) -> Callable[[], None]: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *args: object) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class ValueCell(Cell):
+    value: Any
+    def add(self, n: Any, /) -> Any: ...            # returns the new value
+
+class ArrayCell(Cell):
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
 
 # --- channels (floor 5) ------------------------------------------------------------------------------------------------
 class Channel(Handle):

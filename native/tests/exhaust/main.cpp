@@ -14,6 +14,7 @@
 
 #include "channel/segment.hpp"
 #include "held.hpp"
+#include "names/names.hpp"
 #include "process/nodes.hpp"
 #include "recovery/lifetime.hpp"
 #include "recovery/recovery.hpp"
@@ -76,6 +77,8 @@ void sweep() {
   uint32_t segment = 0;
   CHECK(channel::claim_segment(channel::link_of(0), segment) == arena::Status::kOk);
   channel::free_segment(segment);
+  const std::string name = "shoal-exhaust-none-" + std::to_string(getpid());
+  CHECK(names::track(name.c_str()) == arena::Status::kOk && names::forget(name.c_str(), names::Forget::kAll) == 1);
 
   CHECK(recovery::enter(true));
   recovery::sweep_retired();
@@ -217,7 +220,7 @@ std::vector<Entry> all_operations() {
   std::vector<Entry> all;
   for (const auto& family :
        {lock_operations(), wait_operations(), put_operations(), get_operations(), bell_operations(), task_operations(),
-        blob_operations(), lifetime_operations(), recovery_operations()})
+        blob_operations(), memory_operations(), lifetime_operations(), name_operations(), recovery_operations()})
     all.insert(all.end(), family.begin(), family.end());
   return all;
 }

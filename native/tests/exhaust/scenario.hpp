@@ -92,7 +92,9 @@ std::vector<Entry> get_operations();
 std::vector<Entry> bell_operations();
 std::vector<Entry> task_operations();
 std::vector<Entry> blob_operations();
+std::vector<Entry> memory_operations();
 std::vector<Entry> lifetime_operations();
+std::vector<Entry> name_operations();
 std::vector<Entry> recovery_operations();
 
 }  // namespace shoal::exhaust

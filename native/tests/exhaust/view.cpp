@@ -7,6 +7,7 @@
 
 #include "blob/blob.hpp"
 #include "channel/segment.hpp"
+#include "names/names.hpp"
 #include "object/object.hpp"
 #include "process/nodes.hpp"
 
@@ -14,7 +15,8 @@ namespace shoal::exhaust {
 
 namespace {
 
-constexpr uint32_t kMostSlots = 8, kMostNodes = 16, kMostObjects = 16, kMostSegments = 8, kMostBlobs = 4;
+constexpr uint32_t kMostSlots = 8, kMostNodes = 16, kMostObjects = 16, kMostSegments = 8, kMostBlobs = 4,
+                   kMostNames = 8;
 constexpr uint32_t kSegmentBegin = 1024, kSegmentEnd = 1024;
 
 uint64_t blob_at(uint32_t size_class, uint32_t index) {
@@ -74,6 +76,9 @@ void View::gather() {
     add(at, kSegmentBegin);
     add(at + arena::kSegmentBytes - kSegmentEnd, kSegmentEnd);
   }
+  const uint32_t names = few(arena::kNameTable, kMostNames);
+  add(arena::kNameWordsAt, names * 8);
+  add(arena::kNamesAt, names * arena::kNameBytes);
   for (uint32_t k = 0; k < arena::kBlobClasses; ++k)
     add(arena::kBlobWordsAt + arena::blob_first_word(k) * 8ull, few(arena::kBlobTable + k, kMostBlobs) * 8);
   for (uint32_t i = 0; i < few(arena::kBlobTable, kMostBlobs); ++i)
@@ -110,9 +115,11 @@ std::string name_of(uint64_t offset) {
   if (offset < arena::kObjectWordsAt) return cell("node", arena::kNodesAt, arena::kNodeBytes);
   if (offset < arena::kSegmentWordsAt) return cell("object word", arena::kObjectWordsAt, 8);
   if (offset < arena::kBlobWordsAt) return cell("segment word", arena::kSegmentWordsAt, 8);
-  if (offset < arena::kTablesEnd) return cell("blob word", arena::kBlobWordsAt, 8);
+  if (offset < arena::kNameWordsAt) return cell("blob word", arena::kBlobWordsAt, 8);
+  if (offset < arena::kTablesEnd) return cell("name word", arena::kNameWordsAt, 8);
   if (offset < arena::kObjectsAt) return cell("holders of object", arena::kHoldersAt, arena::kHolderBytes);
-  if (offset < arena::kSegmentsAt) return cell("object", arena::kObjectsAt, arena::kObjectBytes);
+  if (offset < arena::kNamesAt) return cell("object", arena::kObjectsAt, arena::kObjectBytes);
+  if (offset < arena::kSegmentsAt) return cell("name", arena::kNamesAt, arena::kNameBytes);
   if (offset < arena::kBlobsAt) return cell("segment", arena::kSegmentsAt, arena::kSegmentBytes);
   return cell("blob", arena::kBlobsAt, arena::kBlobSmallest);
 }
@@ -128,6 +135,8 @@ Census take_census() {
   }
   blob::for_each([&](blob::Name, blob::Word) { ++c.blobs; });
   for (uint32_t i = 0; i < arena::grown(arena::kNodeTable); ++i) c.nodes += process::node(i).owner.load() != 0 ? 1 : 0;
+  for (uint32_t i = 0; i < arena::grown(arena::kNameTable); ++i)
+    c.names += names::Word{names::word(i).load()}.state() != names::State::kFree ? 1 : 0;
   for (const std::atomic<uint32_t>& permit : arena::header().permits) c.permits += permit.load() != 0 ? 1 : 0;
 
   // Every page that a table accounts for; neighbours may share one.
@@ -147,6 +156,8 @@ Census take_census() {
     c.segments += channel::is_free(word) ? 0 : 1;
     bytes += word != channel::kCold ? arena::kSegmentBytes : 0;
   }
+  has(arena::kNameWordsAt, arena::grown(arena::kNameTable) * 8ull);
+  bytes += arena::grown(arena::kNameTable) * arena::kNameBytes;
   for (uint32_t k = 0; k < arena::kBlobClasses; ++k) {
     const uint32_t end = arena::grown(arena::kBlobTable + k);
     has(arena::kBlobWordsAt + arena::blob_first_word(k) * 8ull, end * 8ull);
@@ -159,10 +170,11 @@ Census take_census() {
 
 std::string to_string(const Census& c) {
   char text[256];
-  std::snprintf(text, sizeof text,
-                "slots %u, objects %u, holds %u, segments %u, blobs %u, nodes %u, permits %u, stray bytes %lld",
-                c.slots, c.objects, c.holds, c.segments, c.blobs, c.nodes, c.permits,
-                static_cast<long long>(c.stray_bytes));
+  std::snprintf(
+      text, sizeof text,
+      "slots %u, objects %u, holds %u, segments %u, blobs %u, nodes %u, permits %u, names %u, stray bytes %lld",
+      c.slots, c.objects, c.holds, c.segments, c.blobs, c.nodes, c.permits, c.names,
+      static_cast<long long>(c.stray_bytes));
   return text;
 }
 

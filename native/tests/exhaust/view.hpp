@@ -37,7 +37,7 @@ std::string name_of(uint64_t offset);
 
 // What is in use. Two of them are equal when nothing has leaked in between.
 struct Census {
-  uint32_t slots = 0, objects = 0, holds = 0, segments = 0, blobs = 0, nodes = 0, permits = 0;
+  uint32_t slots = 0, objects = 0, holds = 0, segments = 0, blobs = 0, nodes = 0, permits = 0, names = 0;
   int64_t stray_bytes = 0;  // memory that the file has and no table accounts for
   bool operator==(const Census&) const = default;
 };

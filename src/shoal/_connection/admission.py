@@ -129,10 +129,15 @@ class Admission:
         """What to wait for: POLLIN, or POLLOUT too if something could not be sent yet."""
         return select.POLLIN if self._channel.flush() else select.POLLIN | select.POLLOUT
 
-    def expire(self, why: str) -> AuthenticationError:
+    def expire(self, why: str) -> BaseException:
         """Give up; return what is to be raised."""
+        error: BaseException = AuthenticationError(why)
+        try:
+            self._conversation.throw(error)
+        except BaseException as told:  # noqa: BLE001 - returned
+            error = told
         self.close()
-        return AuthenticationError(why)
+        return error
 
     def close(self) -> None:
         """Hang up."""
@@ -151,7 +156,11 @@ class Admission:
             if not self._listening:
                 self._say(None)
                 continue
-            message = self._hear()
+            try:
+                message = self._hear()
+            except (EOFError, OSError, AuthenticationError) as error:
+                self._conversation.throw(error)
+                raise
             if message is None:
                 return None
             self._say(message)

@@ -5,7 +5,7 @@ then the same with the roles changed. A challenge begins with the name of a dige
 no names: they challenge with 20 bare bytes and answer with the 16 bytes of HMAC-MD5. That is refused unless it is allowed, and the refusal says so.
 
 A conversation is a generator, without input or output of its own, so that it can be held over anything, waiting or not: it yields the messages that are to be sent,
-and None when it is to be given the next one that was received.
+and None when it is to be given the next one that was received. What goes wrong with that is thrown into it, and what comes out is what the user is told.
 
 What the challenge does not do: it does not encrypt, and it does not stop somebody in the middle who hands the messages of two honest sides on to each other. TLS does.
 """
@@ -13,6 +13,7 @@ What the challenge does not do: it does not encrypt, and it does not stop somebo
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from shoal import _standard
 
@@ -110,6 +111,10 @@ def answer(authkey: bytes, *, allow_legacy: bool) -> Conversation:
         response = _respond(authkey, challenge, allow_legacy=allow_legacy)
     except AuthenticationError:
         yield REFUSED
+        with suppress(
+            Exception
+        ):  # it is heard out, for who hangs up on somebody who writes breaks his pipe; what he says changes nothing
+            yield None
         raise
     yield response
     verdict = yield None
@@ -225,7 +230,12 @@ def _converse(connection: Any, authkey: bytes, allow_legacy: bool, begin: Callab
         said = next(conversation)
         while True:
             if said is None:
-                said = conversation.send(connection.recv_bytes(LONGEST_MESSAGE))
+                try:
+                    heard = connection.recv_bytes(LONGEST_MESSAGE)
+                except Exception as error:  # noqa: BLE001 - thrown on
+                    said = conversation.throw(error)
+                else:
+                    said = conversation.send(heard)
             else:
                 connection.send_bytes(said)
                 said = next(conversation)

@@ -5,7 +5,7 @@ TLS 1.2 at least.
 
 OpenSSL works on memory here and never on the socket, under a lock that is not held while anything waits: one thread may send while another receives.
 One record is taken from the kernel at a time, and the listener's side sends no session tickets; so, as every message begins a record, a select on
-``fileno()`` misses no message. (``wait`` and ``poll`` do not depend on that.)
+``fileno()`` misses no message, save one that ``poll`` or ``wait`` has told of already.
 """
 
 from __future__ import annotations

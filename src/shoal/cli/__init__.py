@@ -1,4 +1,4 @@
-"""The command ``shoal``: ``shoal run`` and ``shoal demo``.
+"""The command ``shoal``: ``shoal run``, ``shoal demo`` and ``shoal certs``.
 
 This module only decides who is to act. What prints tables is imported when it is needed, so that ``shoal run`` costs little.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from shoal.cli.demo import demo
 
         return demo(as_json=options.json, quick=options.quick)
+    if options.command == "certs":
+        from shoal.cli.certs import certs
+
+        return certs(options.directory, options.machines, days=options.days, replace=options.replace)
     parser.print_help()
     return 2
 
@@ -53,6 +58,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--json", action="store_true", help="print the results as JSON instead of a table")
     demo.add_argument("--quick", action="store_true", help="do a small part of the work: a few seconds in all")
+    certs = commands.add_parser(
+        "certs",
+        help="make a certificate authority and certificates for TLS between machines",
+        description="Make a small certificate authority (once) and a certificate for each machine, for shoal.TLS(cert, key, ca).",
+    )
+    certs.add_argument(
+        "directory", metavar="DIR", type=Path, help="where the files go; an authority that is there is used"
+    )
+    certs.add_argument(
+        "machines",
+        metavar="MACHINE",
+        nargs="*",
+        help="names and IP addresses of a machine, joined by commas (alpha,alpha.lan,10.0.0.5); none: this machine",
+    )
+    certs.add_argument("--days", type=int, default=825, help="how long the certificates are valid (default: 825)")
+    certs.add_argument("--replace", action="store_true", help="replace certificates that are there")
     return parser
 
 
