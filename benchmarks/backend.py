@@ -26,8 +26,10 @@ class Feature(enum.Flag):
     MAP = enum.auto()
     CHUNKED_MAP = enum.auto()  # chooses the chunks itself
     IMAP_UNORDERED = enum.auto()
+    PARMAP = enum.auto()  # a map without a pool to keep: in one line, or with a pool made for it
+    NAMED_MEMORY = enum.auto()
     POOL = APPLY | MAP | CHUNKED_MAP | IMAP_UNORDERED
-    EVERYTHING = QUEUE | PIPE | SYNCHRONIZE | PROCESS | POOL
+    EVERYTHING = QUEUE | PIPE | SYNCHRONIZE | PROCESS | POOL | PARMAP | NAMED_MEMORY
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ BACKENDS = {
         Backend("multiprocessing", "multiprocessing", Feature.EVERYTHING),
         Backend("again", "multiprocessing", Feature.EVERYTHING),
         Backend("shoal", "shoal", Feature.EVERYTHING, distribution="shoal"),
-        Backend("billiard", "billiard", Feature.EVERYTHING, distribution="billiard"),
+        Backend("billiard", "billiard", Feature.EVERYTHING & ~Feature.NAMED_MEMORY, distribution="billiard"),
         Backend("faster-fifo", "faster_fifo", Feature.QUEUE, "FasterFifo", "faster-fifo"),
         Backend("loky", "loky", Feature.APPLY | Feature.MAP | Feature.IMAP_UNORDERED, "Loky", "loky"),
         Backend("joblib", "joblib", Feature.POOL & ~Feature.APPLY, "Joblib", "joblib"),

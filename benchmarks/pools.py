@@ -80,6 +80,26 @@ def imap_unordered(backend: Backend, pace: Pace) -> Measurement:
     )
 
 
+@row("parmap", unit="s", better="lower", needs=Feature.PARMAP, target=Target(ratio=1))
+def parmap(backend: Backend, pace: Pace) -> Measurement:
+    """`parmap` of a trivial function over 1000 items, workers started and ended; without it, `with Pool(2) as pool: pool.map(…)`."""
+    context = backend.context()
+    items = range(1000)
+    in_one_line = getattr(context, "parmap", None)
+
+    def phase(count: int) -> float:
+        begin = time.perf_counter()
+        for _ in repeat(None, count):
+            if in_one_line is not None:
+                in_one_line(trivial, items, processes=WORKERS)
+            else:
+                with context.Pool(WORKERS) as pool:
+                    pool.map(trivial, items)
+        return time.perf_counter() - begin
+
+    return Measurement(seconds_per_operation(phase, pace, first=2))
+
+
 @row(
     "fib(35) twice", unit="x", better="higher", needs=Feature.APPLY | Feature.CHUNKED_MAP,
     target=Target(at_least=1.97), most_rounds=3,

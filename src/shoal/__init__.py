@@ -1,7 +1,7 @@
 """Process-based parallelism: everything ``multiprocessing`` documents, an order of magnitude faster, and unable to hang.
 
-``import shoal as mp`` is all that a program needs. The names are those of the standard library's package, bound to a default context; what they
-make is imported when it is first made.
+``import shoal as mp`` is all that a program needs. The names are those of the standard library's package, and a few of shoal's own, bound to a default context; what
+they make is imported when it is first made.
 """
 
 from shoal import _standard, context
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from shoal._connection.tls import TLS as TLS
 
 __all__ = list(_standard.package.__all__)
+__all__ += ["parmap"]
 
 SUBDEBUG = 5
 SUBWARNING = 25

@@ -17,6 +17,7 @@ from shoal._runtime import default_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 __all__: tuple[str, ...] = ()
@@ -98,6 +99,34 @@ class BaseContext(_standard.context.BaseContext):
     ) -> Any:
         """Return a pool of worker processes."""
         return _made_in("pool", "Pool")(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    def parmap(
+        self,
+        f: Callable[..., Any],
+        xs: Iterable[Any],
+        *more: Iterable[Any],
+        processes: int | None = None,
+        chunksize: int | None = None,
+    ) -> list[Any]:
+        """Return ``list(map(f, xs, *more))``, computed by several processes that are there for this call only.
+
+        Args:
+            f: any callable: a lambda, a closure, a bound method as well. Each worker has one copy of it for all its items.
+            xs: the items, read to their end before the first call.
+            more: further iterables, each for one more argument; as with `map`, the shortest ends the list.
+            processes: how many workers, at most one for each item. As many as there are CPUs to use if None.
+            chunksize: items that make a task. If None, tasks are made to take about 10 ms.
+
+        Raises:
+            TypeError: if `f` cannot be called, or (by spawn and forkserver) cannot be pickled: a note says where it cannot.
+            ValueError: if `processes` or `chunksize` is not positive.
+            WorkerLostError: if a worker was killed in a call.
+            BaseException: what a call raised, with the traceback in the worker as its cause. Items that were not begun by then are left out.
+        """
+        results: list[Any] = _made_in("_parmap", "parmap")(
+            f, xs, *more, processes=processes, chunksize=chunksize, context=self.get_context()
+        )
+        return results
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802
         """Return a shared ctypes object."""
