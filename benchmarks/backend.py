@@ -28,8 +28,9 @@ class Feature(enum.Flag):
     IMAP_UNORDERED = enum.auto()
     PARMAP = enum.auto()  # a map without a pool to keep: in one line, or with a pool made for it
     NAMED_MEMORY = enum.auto()
+    SHARED_CTYPES = enum.auto()
     POOL = APPLY | MAP | CHUNKED_MAP | IMAP_UNORDERED
-    EVERYTHING = QUEUE | PIPE | SYNCHRONIZE | PROCESS | POOL | PARMAP | NAMED_MEMORY
+    EVERYTHING = QUEUE | PIPE | SYNCHRONIZE | PROCESS | POOL | PARMAP | NAMED_MEMORY | SHARED_CTYPES
 
 
 @dataclass(frozen=True)

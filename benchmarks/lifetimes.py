@@ -71,3 +71,31 @@ def make_and_drop_lock(backend: Backend, pace: Pace) -> Measurement:
 def make_and_drop_queue(backend: Backend, pace: Pace) -> Measurement:
     """A `Queue()` made and dropped; a million of them in shoal."""
     return _made_and_dropped(backend.context().Queue, _count(backend, pace, 2_000))
+
+
+@row(
+    "make and drop Value",
+    unit="s",
+    better="lower",
+    needs=Feature.SHARED_CTYPES,
+    target=Target(ratio=1, no_growth=True),
+    most_rounds=3,
+)
+def make_and_drop_value(backend: Backend, pace: Pace) -> Measurement:
+    """A `Value("i")` made and dropped, its lock along with it; a million of them in shoal."""
+    context = backend.context()
+    return _made_and_dropped(lambda: context.Value("i"), _count(backend, pace, 10_000))
+
+
+@row(
+    "make and drop RawArray",
+    unit="s",
+    better="lower",
+    needs=Feature.SHARED_CTYPES,
+    target=Target(ratio=1, no_growth=True),
+    most_rounds=3,
+)
+def make_and_drop_raw_array(backend: Backend, pace: Pace) -> Measurement:
+    """A `RawArray("d", 1000)` made and dropped; a million of them in shoal."""
+    context = backend.context()
+    return _made_and_dropped(lambda: context.RawArray("d", 1000), _count(backend, pace, 50_000))

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import mmap
 import struct
-import time
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.backend import Backend, Feature
 from benchmarks.crew import Body, Crew
-from benchmarks.pace import Pace, seconds_per_operation
+from benchmarks.pace import Pace, seconds_per_operation, seconds_per_turn
 from benchmarks.row import Measurement, Target, row
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-def _timed(loop: Callable[[int], object], pace: Pace) -> Measurement:
-    """Seconds per turn of a loop in this process."""
-
-    def phase(count: int) -> float:
-        begin = time.perf_counter()
-        loop(count)
-        return time.perf_counter() - begin
-
-    return Measurement(seconds_per_operation(phase, pace, first=1000))
 
 
 def _pairs(primitive: Any) -> Body:
@@ -49,19 +34,19 @@ def with_lock(backend: Backend, pace: Pace) -> Measurement:
             with lock:
                 pass
 
-    return _timed(loop, pace)
+    return Measurement(seconds_per_turn(loop, pace))
 
 
 @row("lock acquire, release", unit="s", better="lower", needs=Feature.SYNCHRONIZE, target=Target(ratio=1))
 def lock_acquire_release(backend: Backend, pace: Pace) -> Measurement:
     """`lock.acquire(); lock.release()`, nobody else wants it."""
-    return _timed(_pairs(backend.context().Lock()), pace)
+    return Measurement(seconds_per_turn(_pairs(backend.context().Lock()), pace))
 
 
 @row("semaphore acquire, release", unit="s", better="lower", needs=Feature.SYNCHRONIZE, target=Target(ratio=1))
 def semaphore_acquire_release(backend: Backend, pace: Pace) -> Measurement:
     """`semaphore.acquire(); semaphore.release()` on a `Semaphore(2)`, nobody else wants it."""
-    return _timed(_pairs(backend.context().Semaphore(2)), pace)
+    return Measurement(seconds_per_turn(_pairs(backend.context().Semaphore(2)), pace))
 
 
 @row("lock contended", unit="turns/s", better="higher", needs=Feature.SYNCHRONIZE, target=Target(ratio=1))

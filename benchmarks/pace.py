@@ -6,6 +6,7 @@ The count of operations is found during the warm-up, for each side its own: a fa
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,3 +51,14 @@ def seconds_per_operation(phase: Callable[[int], float], pace: Pace, *, first: i
         seconds = phase(count)
     count = max(1, round(count * pace.seconds / seconds))
     return phase(count) / count
+
+
+def seconds_per_turn(loop: Callable[[int], object], pace: Pace) -> float:
+    """Time a loop in this process, told how many turns to take; the seconds that one took."""
+
+    def phase(count: int) -> float:
+        begin = time.perf_counter()
+        loop(count)
+        return time.perf_counter() - begin
+
+    return seconds_per_operation(phase, pace, first=1000)
