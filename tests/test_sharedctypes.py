@@ -166,6 +166,30 @@ def test_what_is_dropped_leaves_the_arena_and_the_pickler_as_they_were():
     assert in_use()["objects"] == before["objects"]
 
 
+def test_threads_may_make_and_drop_types_at_once():
+    failures = []
+
+    def work(seed: int) -> None:
+        for turn in range(300):
+            array = mp.RawArray("i", 4000 + (seed + turn) % 3)
+            if b"BufferWrapper" not in reduction.dumps(array)[0]:  # it would go by value
+                failures.append(turn)
+            del array
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failures
+    assert not [kind for kind in reduction._extra if getattr(kind, "_length_", 0) in range(4000, 4003)]
+
+
 def test_a_reference_to_what_is_gone_says_so():
     pickled = pickle.dumps(mp.Value("i"))
     gc.collect()

@@ -31,7 +31,7 @@ class BufferWrapper(_native.Memory):
         MemoryError: if the arena has not so much left.
     """
 
-    _registration: Any  # see shoal.sharedctypes
+    _registration: Any  # held along with the memory, see shoal.sharedctypes
 
     def __init__(self, size: int) -> None:
         if size < 0:

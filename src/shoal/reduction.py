@@ -54,13 +54,14 @@ class _Pieces(list):  # type: ignore[type-arg]  # of bytes, and of nothing that 
 class _Kept:
     """A pickler with its file, used for one message after another."""
 
-    __slots__ = ("buffers", "clear", "dump", "pieces")
+    __slots__ = ("buffers", "clear", "dump", "pieces", "reducers")
 
-    def __init__(self) -> None:
+    def __init__(self, reducers: dict[type, Callable[[Any], Any]]) -> None:
+        self.reducers = reducers
         self.pieces = _Pieces()
         self.buffers: list[pickle.PickleBuffer] = []
         pickler = pickle.Pickler(self.pieces, PROTOCOL, buffer_callback=self.keeps_inside)
-        pickler.dispatch_table = _reducers
+        pickler.dispatch_table = reducers
         self.dump = pickler.dump
         self.clear = pickler.clear_memo
 
@@ -74,19 +75,31 @@ class _Kept:
 
 _kept: list[_Kept] = []
 _extra: dict[type, Callable[[Any], Any]] = _standard_pickler._extra_reducers  # type: ignore[attr-defined]
-_known_copyreg: dict[type, Callable[[Any], Any]] = {}
-_known_extra: dict[type, Callable[[Any], Any]] = {}
-_reducers: dict[type, Callable[[Any], Any]] = {}
 _main_by_value = False
 reducer: Any = None  # for children: what a program has put in the place of this module
 
 
-def _follow_registrations() -> None:
-    """Take over what was registered since the last message."""
-    global _known_copyreg, _known_extra, _reducers
-    _known_copyreg, _known_extra = dict(copyreg.dispatch_table), dict(_extra)
-    _reducers = {**_known_copyreg, **_known_extra}
-    _kept.clear()
+class _Registered:
+    """What is registered, as it was when somebody looked. It never changes: threads that take different ones have each a whole one."""
+
+    __slots__ = ("copyreg", "extra", "reducers")
+
+    def __init__(self) -> None:
+        self.copyreg = dict(copyreg.dispatch_table)
+        self.extra = dict(_extra)
+        self.reducers = {**self.copyreg, **self.extra}
+
+
+_registered = _Registered()
+
+
+def _reducers() -> dict[type, Callable[[Any], Any]]:
+    """What is registered now."""
+    global _registered
+    known = _registered
+    if copyreg.dispatch_table != known.copyreg or _extra != known.extra:
+        known = _registered = _Registered()
+    return known.reducers
 
 
 def send_main_by_value(answer: bool = True) -> None:
@@ -108,14 +121,15 @@ def dumps(obj: Any, *, root: str = "object") -> tuple[bytes, Sequence[pickle.Pic
     Raises:
         Exception: whatever pickling raises, with a note that names the path to the culprit: ``object[0].handle: cannot pickle …``.
     """
-    if copyreg.dispatch_table != _known_copyreg or _extra != _known_extra:
-        _follow_registrations()
     if _main_by_value:
         return _dumps_by_value(obj, root, None)
+    reducers = _reducers()
     try:
         kept = _kept.pop()
     except IndexError:
-        kept = _Kept()
+        kept = _Kept(reducers)
+    if kept.reducers is not reducers:
+        kept = _Kept(reducers)
     try:
         kept.dump(obj)
     except Exception as error:  # noqa: BLE001 - looked at, and raised again
@@ -164,8 +178,6 @@ def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
     try:
         ForkingPickler(file, protocol).dump(obj)
     except NAMELESS as error:
-        if copyreg.dispatch_table != _known_copyreg or _extra != _known_extra:
-            _follow_registrations()
         file.write(_dumps_by_value(obj, "object", error, protocol, outside=False)[0])
 
 
@@ -183,7 +195,7 @@ def _dumps_by_value(
     if first is not None and not isinstance(first, NAMELESS):
         _explain(first, obj, root)
         raise first
-    kept = _Kept()
+    kept = _Kept(_reducers())
     try:
         _pickler_by_value(kept, protocol, outside=outside).dump(obj)
     except Exception as second:  # noqa: BLE001 - the better one of the two is raised
@@ -198,7 +210,7 @@ def _pickler_by_value(kept: _Kept, protocol: int | None = PROTOCOL, *, outside: 
 
     protocol = pickle.DEFAULT_PROTOCOL if protocol is None else protocol
     return ByValuePickler(
-        kept.pieces, protocol, kept.keeps_inside if outside else None, _reducers, main_by_value=_main_by_value
+        kept.pieces, protocol, kept.keeps_inside if outside else None, kept.reducers, main_by_value=_main_by_value
     )
 
 
@@ -208,12 +220,12 @@ def _explain(error: Exception, obj: Any, root: str) -> None:
 
     def attempt(part: object) -> Exception | None:
         try:
-            _pickler_by_value(_Kept()).dump(part)
+            _pickler_by_value(_Kept(_reducers())).dump(part)
         except Exception as raised:  # noqa: BLE001 - that is the answer
             return raised
         return None
 
-    path, cause = path_to_culprit(obj, attempt, _reducers)
+    path, cause = path_to_culprit(obj, attempt, _reducers())
     if path:
         # A process object's own attributes are what the program passed: args, not process._args.
         if isinstance(obj, _standard.process.BaseProcess):

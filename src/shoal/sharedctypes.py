@@ -19,6 +19,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from shoal import _native, _standard, reduction
+from shoal._pickling.registrations import registration
 from shoal.heap import BufferWrapper
 from shoal.synchronize import RLock
 
@@ -234,35 +235,6 @@ def _class_for(cls: Any) -> Any:
 
 
 # --- how they travel ----------------------------------------------------------------------------------------------------
-#
-# The standard library registers each type of which it has made an object with its pickler, for ever, though every length of an array is a type of its own. A
-# registration here goes with the last object of the type: whoever sends anything compares the registrations with those it knows.
-
-
-class _Registration:
-    """That objects of a type are sent by reference, as long as there are any in shared memory."""
-
-    __slots__ = ("__weakref__", "before", "ours", "registry", "type_")
-
-    def __init__(self, type_: Any) -> None:
-        self.type_ = type_
-        self.ours = reduce_ctype
-        self.registry = reduction._extra
-        before = self.registry.get(type_)
-        self.before: Callable[[Any], Any] | None = None if before is reduce_ctype else before
-        reduction.register(type_, reduce_ctype)
-
-    def __del__(self) -> None:
-        # Perhaps while the interpreter exits: of this module nothing may be left.
-        if self.registry.get(self.type_) is not self.ours:
-            return
-        if self.before is None:
-            del self.registry[self.type_]
-        else:
-            self.registry[self.type_] = self.before
-
-
-_registrations: weakref.WeakValueDictionary[Any, _Registration] = weakref.WeakValueDictionary()
 
 
 def _wrapper_of(obj: Any) -> BufferWrapper | None:
@@ -282,18 +254,19 @@ def _taken_apart(type_: Any) -> tuple[Any, tuple[int, ...]]:
     return type_, tuple(lengths)
 
 
-def reduce_ctype(obj: Any) -> Any:
-    """Take a ctypes object apart for a pickle: one in shared memory by reference, any other as if it had nothing to do with this module."""
+def reduce_ctype(obj: Any, before: Callable[[Any], Any] | None = None) -> Any:
+    """Take a ctypes object apart for a pickle: one in shared memory by reference, any other as if it had nothing to do with this module.
+
+    Args:
+        obj: the object.
+        before: what else is registered for its type, by the standard library perhaps.
+    """
     wrapper = _wrapper_of(obj)
     if wrapper is not None:
         type_, lengths = _taken_apart(type(obj))
         return rebuild_ctype, (type_, wrapper, lengths)
-    registration = _registrations.get(type(obj))
-    of_others = hasattr(obj, "_wrapper") and not isinstance(
-        obj._wrapper, BufferWrapper
-    )  # the standard library's, perhaps
-    if of_others and registration is not None and registration.before is not None:
-        return registration.before(obj)
+    if before is not None and hasattr(obj, "_wrapper") and not isinstance(obj._wrapper, BufferWrapper):
+        return before(obj)
     return obj.__reduce_ex__(reduction.PROTOCOL)
 
 
@@ -307,12 +280,9 @@ def rebuild_ctype(type_: Any, wrapper: BufferWrapper, length: int | tuple[int, .
     """
     for each in reversed(length if isinstance(length, tuple) else () if length is None else (length,)):
         type_ = type_ * each
-    registration = _registrations.get(type_)
-    if registration is None:
-        registration = _registrations[type_] = _Registration(type_)
     obj = type_.from_buffer(wrapper)
     obj._wrapper = wrapper
-    wrapper._registration = registration
+    wrapper._registration = registration(type_, reduce_ctype)
     return obj
 
 
