@@ -156,9 +156,22 @@ PyObject* slot_recover(PyObject*, PyObject* obj) {
   return PyBool_FromLong(process::names(token, process::slot(slot).word.load()) && recovery::recover(slot));
 }
 
+// Asked with every start. What the watcher's life token says is read from memory; the kernel is asked now and then only, for the case that the
+// out-of-memory reaper has taken the mark away.
 bool watcher_lives() {
+  constexpr uint64_t kAskAgain = 1'000'000'000;  // ns
+  static uint32_t slot = process::kNoSlot;
+  static uint64_t asked = 0;
   const auto pid = static_cast<pid_t>(arena::header().watcher_pid.load());
-  return pid != 0 && !os::process_is_gone(pid, arena::header().watcher_ticks.load());
+  if (pid == 0) return false;
+  const uint64_t now = os::now();
+  if (slot != process::kNoSlot && now - asked < kAskAgain && process::slot(slot).pid.load() == pid &&
+      process::lives_by_token(slot))
+    return true;
+  if (os::process_is_gone(pid, arena::header().watcher_ticks.load())) return false;
+  slot = process::slot_with_pid(pid);
+  asked = now;
+  return true;
 }
 
 // The watcher must not be a child of the application, whose os.wait() would meet it: an intermediate shell-less process starts it and leaves. Both

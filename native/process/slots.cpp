@@ -159,6 +159,18 @@ bool token_says_dead(uint32_t index) {
   return (slot(index).flags.load() & kHasToken) != 0 && (life_word(index).load() & FUTEX_OWNER_DIED) != 0;
 }
 
+bool lives_by_token(uint32_t index) {
+  const Slot& s = slot(index);
+  return state_of(s.word.load()) == State::kLive && (s.flags.load() & kHasToken) != 0 &&
+         (life_word(index).load() & FUTEX_TID_MASK) != 0;
+}
+
+uint32_t slot_with_pid(pid_t pid) {
+  for (uint32_t i = 0; i < arena::kSlots; ++i)
+    if (slot(i).pid.load(std::memory_order_relaxed) == pid && state_of(slot(i).word.load()) == State::kLive) return i;
+  return kNoSlot;
+}
+
 uint32_t arm_life(uint32_t index) {
   os::Word& word = life_word(index);
   uint32_t value = word.load();

@@ -79,7 +79,9 @@ void leave(int exit_code, bool clean);
 // kernel wakes nobody.
 os::Word& life_word(uint32_t index);
 bool token_says_dead(uint32_t index);
-uint32_t arm_life(uint32_t index);  // the word's value to sleep on
+bool lives_by_token(uint32_t index);  // false: dead, or not known by its token
+uint32_t slot_with_pid(pid_t pid);    // of a live process; kNoSlot: none
+uint32_t arm_life(uint32_t index);    // the word's value to sleep on
 
 // Registers the fork handlers (pthread_atfork: they run for every fork() of C or Python, not for vfork or a raw clone).
 void watch_forks();

@@ -31,7 +31,7 @@ int epoll_fd, changed_fd;
 
 constexpr int kLookAtUnclaimed = 1'000;  // ms, while there are slots without a process
 constexpr uint64_t kChanged = UINT64_MAX;
-constexpr useconds_t kLetStartsFinish = 2'000;  // microseconds
+constexpr useconds_t kLetStartsFinish = 10'000;  // microseconds
 
 void forget(uint32_t i) {
   if (watched[i].pidfd >= 0) close(watched[i].pidfd);  // leaves the epoll set by itself
@@ -45,7 +45,8 @@ void announce_changes() {
     const uint64_t one = 1;
     if (write(changed_fd, &one, sizeof one) < 0 && errno == EBADF) return;
     os::futex_wait(changed, seen, os::kNever);
-    // Processes often start in bursts, and a start has no time to spare: let it finish. Whoever dies meanwhile is found dead.
+    // Processes often start in bursts, and a start has no time to spare: let it finish. Whoever dies meanwhile is found dead; a short life, start to
+    // join, needs no watcher at all.
     usleep(kLetStartsFinish);
   }
 }

@@ -204,22 +204,13 @@ def _made_in(module: str, name: str) -> Any:
     return getattr(found, name)
 
 
+_popen_by_fork: Any = None
+
+
 # --- one context for each start method ----------------------------------------------------------------------------------
 
 
-class _BoundProcess(process.BaseProcess):
-    """A process whose child knows by which start method it was made."""
-
-    _start_method: str | None = None
-
-    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
-        method = self._start_method
-        if method is not None:
-            _force_start_method(method)
-        return super()._bootstrap(parent_sentinel)
-
-
-class Process(_BoundProcess):
+class Process(process.BaseProcess):
     """A process, started by the method in force when `start` is called."""
 
     @staticmethod
@@ -231,19 +222,22 @@ class Process(_BoundProcess):
         _default_context.get_context().Process._after_fork()
 
 
-class ForkProcess(_BoundProcess):
+class ForkProcess(process.BaseProcess):
     """A process started by fork."""
 
     _start_method = "fork"
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802
-        from shoal.popen_fork import Popen  # noqa: PLC0415 - only for this start method
+        global _popen_by_fork
+        if _popen_by_fork is None:  # an import statement would cost microseconds with every start
+            from shoal.popen_fork import Popen  # noqa: PLC0415 - only for this start method
 
-        return Popen(process_obj)
+            _popen_by_fork = Popen
+        return _popen_by_fork(process_obj)
 
 
-class SpawnProcess(_BoundProcess):
+class SpawnProcess(process.BaseProcess):
     """A process started as a fresh interpreter."""
 
     _start_method = "spawn"
@@ -259,7 +253,7 @@ class SpawnProcess(_BoundProcess):
         """Do nothing: nothing was inherited that would have to be cleaned."""
 
 
-class ForkServerProcess(_BoundProcess):
+class ForkServerProcess(process.BaseProcess):
     """A process started by the fork server."""
 
     _start_method = "forkserver"
@@ -346,10 +340,5 @@ _interpreters_default: str = _standard.context._default_context._default_context
 _default_context = DefaultContext(_concrete_contexts[_interpreters_default])
 
 
-def _force_start_method(method: str) -> None:
-    context = _concrete_contexts[method]
-    if _default_context._actual_context is not context:
-        _default_context._actual_context = context
-
-
-default_context.settle(_default_context, _force_start_method)
+default_context.settle(_default_context, _concrete_contexts)
+_force_start_method = default_context.force_start_method

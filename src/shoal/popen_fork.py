@@ -11,20 +11,23 @@ Relies on ``shoal._runtime`` and the standard ``popen_fork.Popen``, from which i
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import threading
 
-from shoal import _native, _runtime, _standard, process
+from shoal import _native, _runtime, _standard
+from shoal._bootstrap import prepare, prepare_fork, run_forked
+from shoal._runtime.default_context import unless_in_force
+from shoal.process import replaces_bootstrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any
 
 __all__ = ["Popen"]
 
 _WATCHER = _runtime.WATCHER
+_flush_std_streams = _standard.util._flush_std_streams  # type: ignore[attr-defined]
 UNKNOWN = 255  # the exit code when nobody can tell, as in the standard library
 
 
@@ -37,21 +40,22 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
     sentinel: int = -1
     pid: int
     _token = 0
+    _reaping: threading.Lock | None = None
     _descriptors: tuple[int, ...] = ()  # what `close` closes
 
     def __init__(self, process_obj: Any) -> None:
-        _standard.util._flush_std_streams()  # type: ignore[attr-defined]
+        _flush_std_streams()
         self._owner = os.getpid()
-        self._reaping = threading.Lock()
         self._launch(process_obj)
 
     def _launch(self, process_obj: Any) -> None:
         _native.arena_ensure()
         _native.watcher_start(_WATCHER)
-        ready = process.prepare_fork(self._owner)
-        if ready.sentinel < 0:
+        ready = prepare_fork(self._owner, process_obj)
+        if ready.sentinel is None or ready.sentinel < 0:
             self._launch_with_pipes(process_obj)
             return
+        context, replaced = unless_in_force(process_obj._start_method), replaces_bootstrap(process_obj)
         if len(threading._active) > 1:  # type: ignore[attr-defined]
             from shoal._runtime.threads import announce_fork  # noqa: PLC0415 - rarely needed
 
@@ -60,7 +64,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         else:
             pid = _fork(process_obj)
         if pid == 0:
-            _run_child(process_obj, ready.sentinel)
+            run_forked(process_obj, ready, context, replaced)
         self.pid = pid
         self._token = token = _native.fork_token()
         _native.slot_set_pid(token, pid)
@@ -69,6 +73,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
 
     def _launch_with_pipes(self, process_obj: Any) -> None:
         """The way of the standard library, for systems without pidfds."""
+        context, replaced = unless_in_force(process_obj._start_method), replaces_bootstrap(process_obj)
         parent_reads, child_holds = os.pipe()
         child_reads, parent_holds = os.pipe()
         self._descriptors = (parent_reads, parent_holds)
@@ -80,7 +85,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
             if pid == 0:
                 os.close(parent_reads)
                 os.close(parent_holds)
-                _run_child(process_obj, child_reads)
+                run_forked(process_obj, prepare(process_obj, child_reads), context, replaced)
         finally:
             os.close(child_holds)
             os.close(child_reads)
@@ -91,12 +96,14 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, or None while the child lives. A `flag` of 0 waits for it."""
         # One thread waits in the kernel, with the lock. While it does, the others know: not ended, or about to be known.
-        if self.returncode is None and self._reaping.acquire(blocking=flag != os.WNOHANG):
-            try:
-                if self.returncode is None:
-                    self.returncode = self._take_status(flag)
-            finally:
-                self._reaping.release()
+        if self.returncode is None:
+            reaping = self._reaping or self.__dict__.setdefault("_reaping", threading.Lock())
+            if reaping.acquire(blocking=flag != os.WNOHANG):
+                try:
+                    if self.returncode is None:
+                        self.returncode = self._take_status(flag)
+                finally:
+                    reaping.release()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
@@ -158,27 +165,3 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
 def _fork(process_obj: Any) -> int:
     _native.fork_flags(process_obj.daemon, process_obj._die_with_parent)
     return os.fork()
-
-
-def _run_child(process_obj: Any, parent_sentinel: int) -> NoReturn:
-    """Everything that a forked child does."""
-    exitcode = 1
-    try:
-        if process.RUNS_ATEXIT:
-            atexit._clear()
-            atexit.register(_standard.util._exit_function)  # type: ignore[attr-defined]
-        exitcode = process_obj._bootstrap(parent_sentinel=parent_sentinel)
-    finally:
-        try:
-            if process.RUNS_ATEXIT:
-                atexit._run_exitfuncs()
-        finally:
-            leave(exitcode)
-
-
-def leave(exitcode: int) -> NoReturn:
-    """End this forked process at once, having left its exit code in its slot."""
-    try:
-        _native.set_exit_code(exitcode & 0xFF)
-    finally:
-        os._exit(exitcode)

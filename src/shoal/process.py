@@ -11,12 +11,11 @@ Relies on the standard ``multiprocessing.process`` and ``util``. Promises that a
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
-import threading
 
-from shoal import _runtime, _standard
+from shoal import _bootstrap, _standard
+from shoal._runtime import default_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 
 _state: Any = _standard.process
-_util: Any = _standard.util
 
 current_process = _standard.process.current_process
 active_children = _standard.process.active_children
@@ -54,6 +52,7 @@ class BaseProcess(_standard.process.BaseProcess):
     """
 
     _die_with_parent = False
+    _start_method: str | None = None  # what a child is told that it was started by
 
     def __init__(
         self,
@@ -100,157 +99,25 @@ class BaseProcess(_standard.process.BaseProcess):
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """Become the current process, run, and clean up; return the exit code."""
-        theirs: Any = _standard.process.BaseProcess._bootstrap  # type: ignore[attr-defined]
-        if theirs is not _STANDARD_BOOTSTRAP:
-            return int(theirs(self, parent_sentinel))
-        process: Any = self
-        exitcode = 1
-        try:
-            _become(process, parent_sentinel)
-            if _util._logger is not None:
-                _util.info("child process calling self.run()")
-            try:
-                process.run()
-                exitcode = 0
-            finally:
-                if not RUNS_ATEXIT:
-                    _finalize()
-        except SystemExit as leaving:
-            exitcode = _exitcode_of(leaving)
-        except BaseException:  # noqa: BLE001 - the last frame of the process: it tells, and leaves
-            exitcode = 1
-            import traceback  # noqa: PLC0415 - after a failure only
-
-            sys.stderr.write(f"Process {process.name}:\n")
-            traceback.print_exc()
-        finally:
-            _end_threads()
-            if _util._logger is not None:
-                _util.info("process exiting with exitcode %d", exitcode)
-            _util._flush_std_streams()
-        return exitcode
+        theirs: Any = _StandardProcess._bootstrap
+        if theirs is _STANDARD_BOOTSTRAP:
+            context = default_context.unless_in_force(self._start_method)
+            return _bootstrap.live(self, _bootstrap.prepare(self, parent_sentinel), context)
+        if self._start_method is not None:
+            default_context.force_start_method(self._start_method)
+        return int(theirs(self, parent_sentinel))
 
     @staticmethod
     def _after_fork() -> None:
-        _util._finalizer_registry.clear()
-        if _util._afterfork_registry.data:
-            _util._run_after_forkers()
+        _bootstrap.after_fork()
 
 
-_STANDARD_BOOTSTRAP = _standard.process.BaseProcess._bootstrap  # type: ignore[attr-defined]
-
-# From this version on, a child that was forked runs what is registered with atexit.
-RUNS_ATEXIT = sys.version_info >= (3, 13)
-
-
-# --- between the fork and run -------------------------------------------------------------------------------------------
-#
-# After a fork every page that the child writes to is copied, at some two microseconds each, and running Python code writes reference counts wherever
-# it goes. So what the child needs is made before the fork where that is possible (`Prepared`), and functions that would find nothing to do are
-# not called. Together that is half of what the standard library's child does before and after `run`.
+_StandardProcess: Any = _standard.process.BaseProcess
+_STANDARD_BOOTSTRAP = _StandardProcess._bootstrap
+_BOOTSTRAP = BaseProcess._bootstrap
 
 
-class Prepared:
-    """What forked children become, made once by their parent, which changes none of it.
-
-    The standard input of a child is the null device: one stream, opened once, serves all children. The interpreter's own stream stays as it is
-    behind it (``sys.__stdin__``); one that the program has put in its place is closed in the child, as it always was.
-
-    Attributes:
-        owner: the pid of the parent.
-        sentinel: the parent's pidfd; -1 where there are none.
-    """
-
-    def __init__(self, owner: int) -> None:
-        self.owner = owner
-        self.sentinel = _runtime.own_pidfd()
-        self.counter = itertools.count(1)
-        self.children: set[Any] = set()
-        self.parent = _state._ParentProcess(_state._current_process.name, owner, self.sentinel)
-        self.stdin = _null_input()
-
-
-_null: Any = None
-_prepared: Prepared | None = None
-
-
-def use_null_input() -> None:
-    """Give up this process's standard input, for its children too: a fork server does."""
-    _util._close_stdin()
-    sys.stdin = _null_input()
-
-
-def prepare_fork(pid: int) -> Prepared:
-    """Make ready what children take over, in the process with this pid. Called before each fork."""
-    global _prepared
-    ready = _prepared
-    if ready is None or ready.owner != pid:
-        _prepared = ready = Prepared(pid)
-    return ready
-
-
-def _null_input() -> Any:
-    global _null
-    if _null is None or _null.closed:
-        _null = open(os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False)  # noqa: SIM115 - stays open
-    return _null
-
-
-def _become(process: Any, parent_sentinel: int | None) -> None:
-    """Make `process` the current process of a child that has just been made."""
-    global _prepared
-    ready, _prepared = _prepared, None
-    if ready is None or ready.owner != process._parent_pid or ready.sentinel != parent_sentinel or ready.sentinel < 0:
-        _state._process_counter = itertools.count(1)
-        _state._children = set()
-        if _null is None or sys.stdin is not _null:
-            _util._close_stdin()
-        parent = _state._ParentProcess(process._parent_name, process._parent_pid, parent_sentinel)
-    else:
-        _state._process_counter, _state._children, parent = ready.counter, ready.children, ready.parent
-        parent._name = process._parent_name
-        if sys.stdin is sys.__stdin__ and sys.stdin is not None:
-            sys.stdin = ready.stdin
-        elif sys.stdin is not ready.stdin:
-            _util._close_stdin()
-    before = _state._current_process  # is finalized only after the after-fork hooks have run
-    _state._current_process = process
-    _state._parent_process = parent
-    threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
-    try:
-        process._after_fork()
-    finally:
-        del before
-
-
-def _finalize() -> None:
-    """Run the finalizers, and end the children of this process."""
-    if (
-        _util._logger is None
-        and not _util._finalizer_registry
-        and not _state._children
-        and _util._exit_function is _STANDARD_EXIT
-    ):
-        _util._exiting = True
-    else:
-        _util._exit_function()
-
-
-_STANDARD_EXIT = _util._exit_function
-
-
-def _end_threads() -> None:
-    """Wait for threads that are no daemons, and call what is registered for that moment."""
-    # From 3.13 on the interpreter itself knows the threads, and only it can say that there are none.
-    if threading._threading_atexits or getattr(threading, "_shutdown_locks", True):  # type: ignore[attr-defined]
-        threading._shutdown()  # type: ignore[attr-defined]
-
-
-def _exitcode_of(leaving: SystemExit) -> int:
-    """What ``sys.exit(code)`` means, as the interpreter itself has it."""
-    if leaving.code is None:
-        return 0
-    if isinstance(leaving.code, int):
-        return leaving.code
-    sys.stderr.write(f"{leaving.code}\n")
-    return 1
+def replaces_bootstrap(process: Any) -> bool:
+    """Tell whether a child has to go through `_bootstrap` because somebody has put something else in its place."""
+    ours = getattr(process._bootstrap, "__func__", None) is _BOOTSTRAP
+    return not ours or _StandardProcess._bootstrap is not _STANDARD_BOOTSTRAP

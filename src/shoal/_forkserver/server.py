@@ -10,7 +10,6 @@ away by a trial fork; if there are others, clients are told, and start fresh int
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import pickle
@@ -20,11 +19,10 @@ import socket
 import sys
 import warnings
 
-from shoal import _alias, _native, _runtime, _standard, process, spawn
+from shoal import _alias, _bootstrap, _native, _runtime, _standard, spawn
 from shoal._forkserver import protocol
 from shoal._forkserver.preload import MainModule, import_one
 from shoal._pickling import payload
-from shoal.popen_fork import leave
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +48,7 @@ def main(common_fd: int, plan_fd: int) -> None:
     if plan["alias"]:
         _alias.install()
     main_module = _preload(plan, common_fd)
-    process.use_null_input()
+    _bootstrap.use_null_input()
     gc.collect()
     gc.freeze()  # children need not look at, and hence copy, what the server has
     _Server(socket.socket(fileno=common_fd), main_module).serve()
@@ -198,19 +196,13 @@ class _Server:
             set_signal(signal.SIGINT, signal.default_int_handler)
             for other in (self.common.fileno(), self.bell, self.ringer, *self.sockets.values()):
                 os.close(other)
-            if process.RUNS_ATEXIT:
-                atexit._clear()
-                atexit.register(_standard.util._exit_function)  # type: ignore[attr-defined]
+            _bootstrap.clear_exit_functions()
             exitcode = _run(fd, self.main_module)
         except Exception:  # noqa: BLE001 - the last frame of the process
             sys.excepthook(*sys.exc_info())
             _standard.util._flush_std_streams()  # type: ignore[attr-defined]
         finally:
-            try:
-                if process.RUNS_ATEXIT:
-                    atexit._run_exitfuncs()
-            finally:
-                leave(exitcode)
+            _bootstrap.leave(exitcode)
 
 
 def _run(fd: int, main_module: MainModule) -> int:

@@ -6,13 +6,12 @@ from shoal import _standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
-__all__ = ["force_start_method", "get", "settle"]
+__all__ = ["force_start_method", "get", "put_in_force", "settle", "start_method", "unless_in_force"]
 
 _context: Any = _standard.context._default_context
-_force: Callable[[str], None] = _standard.context._force_start_method
+_contexts: dict[str, Any] = {}
 
 
 def get() -> Any:
@@ -25,12 +24,29 @@ def start_method() -> str:
     return str(_context.get_start_method())
 
 
+def unless_in_force(method: str | None) -> Any:
+    """Return the context of a start method; None if that is in force, or if there is no method.
+
+    Raises:
+        ValueError: if there is no such start method.
+    """
+    if method is None:
+        return None
+    context = _contexts[method] if method in _contexts else _context.get_context(method)
+    return None if _context._actual_context is context else context
+
+
+def put_in_force(context: Any) -> None:
+    """Make a context the default, whatever was chosen before."""
+    _context._actual_context = context
+
+
 def force_start_method(method: str) -> None:
     """Put a start method in force, whatever was chosen before."""
-    _force(method)
+    put_in_force(_context.get_context(method))
 
 
-def settle(context: Any, force: Callable[[str], None]) -> None:
-    """Say where they are; `shoal.context` does, when it is imported."""
-    global _context, _force
-    _context, _force = context, force
+def settle(context: Any, contexts: dict[str, Any]) -> None:
+    """Say where it is, and what start methods there are; `shoal.context` does, when it is imported."""
+    global _context, _contexts
+    _context, _contexts = context, contexts
