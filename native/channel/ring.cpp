@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "channel/segment.hpp"
 
@@ -26,23 +27,32 @@ Position normal(const Ring& ring, Position head) {
   return head;
 }
 
+// The segments from head to tail, by index. False: one of them could not be mapped, so where the chain goes on is not known.
+bool find_chain(const Ring& ring, std::vector<bool>& linked) {
+  const Position tail{ring.tail.load()};
+  if (tail.segment() == kNoSegment) return true;
+  uint32_t s = normal(ring, Position{ring.head.load()}).segment();
+  while (s < linked.size() && !linked[s]) {
+    linked[s] = true;
+    if (s == tail.segment()) break;
+    const char* base = segment(s);
+    if (base == nullptr) return false;
+    s = reinterpret_cast<const Segment*>(base)->next.load();
+  }
+  return true;
+}
+
 // Frees the segments that name this ring but are not between head and tail: a producer's that it had not linked, or one that a consumer had left
-// but not freed. Under both mutexes. Idempotent.
+// but not freed. Under both mutexes. Idempotent. Where the chain cannot be followed they are left to whoever looks next.
 void free_stray_segments(Ring& ring) {
-  const Position head{ring.head.load()}, tail{ring.tail.load()};
   const uint32_t grown = arena::grown(arena::kSegmentTable);
-  auto in_chain = [&](uint32_t index) {
-    if (tail.segment() == kNoSegment) return false;
-    uint32_t s = normal(ring, head).segment();
-    for (uint32_t n = 0; n <= grown && s < grown; ++n) {
-      if (s == index) return true;
-      if (s == tail.segment()) break;
-      s = reinterpret_cast<Segment*>(segment(s))->next.load();
-    }
-    return false;
-  };
+  std::vector<bool> linked(grown);
+  if (!find_chain(ring, linked)) {
+    ring.strays.store(1);
+    return;
+  }
   for (uint32_t i = 0; i < grown; ++i)
-    if (segment_word(i).load() == link_of(ring.object) && !in_chain(i)) discard_segment(i);
+    if (segment_word(i).load() == link_of(ring.object) && !linked[i]) discard_segment(i);
   ring.strays.store(0);
 }
 

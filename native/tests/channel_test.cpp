@@ -1,4 +1,5 @@
 // What channels do, with threads and with processes over one arena; nobody is killed but where a test says so.
+#include "channel/segment.hpp"
 #include "core_support.hpp"
 
 using namespace shoal;
@@ -249,6 +250,33 @@ void joinable_forgives_the_killed(bool clean) {
   if (recoverer.joinable()) recoverer.join();
 }
 
+// A producer killed with a segment that it had claimed and not linked: that one is freed, and of a long backlog nothing else.
+void stray_segments_are_told_from_a_backlog(uint64_t count) {
+  Channel c;
+  for (uint64_t i = 0; i < count; ++i) CHECK(put(c.index, i, 1'000, {}) == Result::kDone);
+  const auto its_segments = [&] {
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < arena::grown(arena::kSegmentTable); ++i)
+      n += channel::segment_word(i).load() == channel::link_of(c.index) ? 1 : 0;
+    return n;
+  };
+  const uint64_t linked = its_segments();
+  CHECK(linked >= count / 64);
+  end(child([&] {
+        sync::Wait wait;
+        uint32_t fresh = 0;
+        CHECK(sync::lock((*c).ring.tail_mutex, wait) == sync::Lock::kTaken);
+        CHECK(channel::claim_segment(channel::link_of(c.index), fresh) == arena::Status::kOk);
+        kill(getpid(), SIGKILL);
+      }),
+      0);
+  CHECK_EQUAL(its_segments(), linked + 1);
+  CHECK(recovery::recover_all() == 1);
+  CHECK_EQUAL(its_segments(), linked);
+  for (uint64_t i = 0; i < count; ++i) CHECK_EQUAL(get(c.index, within(0)).tag, i);
+  CHECK(get(c.index, within(0)).result == Result::kEmpty);
+}
+
 // Killed in task_done, when it had counted the message but still had it on its account.
 void joinable_killed_while_reporting() {
   Channel c({.flags = channel::kJoinable});
@@ -366,6 +394,7 @@ int main() {
   joinable_counts();
   joinable_forgives_the_killed(false);
   joinable_forgives_the_killed(true);
+  stray_segments_are_told_from_a_backlog(10'000 / kSlowdown);
   joinable_killed_while_reporting();
   sleeping_consumers_are_woken(1, 200);
   sleeping_consumers_are_woken(8, 100);
