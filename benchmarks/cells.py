@@ -106,7 +106,7 @@ def array_slice(backend: Backend, pace: Pace) -> Measurement:
     return Measurement(seconds_per_turn(loop, pace))
 
 
-@row("array in NumPy", unit="s", better="lower", needs=Feature.SHARED_CTYPES, target=Target(ratio=1), packages=("numpy",))  # fmt: skip
+@row("array in NumPy", unit="s", better="lower", needs=Feature.SHARED_CTYPES, packages=("numpy",))  # fmt: skip
 def array_in_numpy(backend: Backend, pace: Pace) -> Measurement:
     """Add 1 to a million numbers: `numpy.frombuffer(raw)[:] += 1` of a `RawArray("d", 1_000_000)`."""
     import numpy as np  # noqa: PLC0415  (not every interpreter has it)
