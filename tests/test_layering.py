@@ -20,7 +20,7 @@ PYTHON_FLOORS = (
     "_runtime, _runtime.*, util",
     "reduction, synchronize, heap, sharedctypes, _pickling, _pickling.*",
     "connection, _connection, _connection.*, queues, _queue_ends, resource_tracker, shared_memory",
-    "process, _bootstrap, popen_*, forkserver, _forkserver, _forkserver.*, spawn",
+    "process, _bootstrap, _main_module, popen_*, forkserver, _forkserver, _forkserver.*, spawn",
     "pool, _pool, _pool.*, _parmap, managers, _managers, _managers.*",
     "context, __init__",
     "cli, cli.*, __main__, _alias.*",

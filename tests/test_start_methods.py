@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing.connection
 import os
 import pickle
+import py_compile
 import signal
 import subprocess
 import sys
@@ -226,6 +227,49 @@ def test_children_run_the_main_module_under_its_other_name(tmp_path: Path, metho
     done = run_program(tmp_path / "program.py", PROGRAM.format(method=method), *arguments)
     assert (done.stderr, done.returncode) == ("", 0)
     assert sorted(done.stdout.splitlines()) == ["__main__", "__mp_main__", "child True ['x']"]
+
+
+MAIN = """
+    import os, sys
+    import shoal
+
+    counter = 0
+    program = os.path.basename(sys.argv[0])
+
+    def count():
+        global counter
+        counter += 1
+        print(count.__module__, __file__ == sys.modules["__main__"].__file__, program, sys.argv[1:], flush=True)
+
+    if __name__ == "__main__":
+        process = shoal.get_context("spawn").Process(target=count)
+        process.start()
+        process.join()
+"""
+
+
+def test_a_spawned_child_runs_the_main_script_again(tmp_path: Path):
+    source = MAIN.replace("counter += 1", "counter += 1; import __main__; assert __main__.counter == 1")
+    program = tmp_path / "program.py"
+    done = run_program(program, source, str(program), "x")
+    assert (done.stdout, done.stderr) == ("__mp_main__ True program.py ['x']\n", "")
+
+
+def test_a_compiled_main_script_reaches_a_spawned_child(tmp_path: Path):
+    source = tmp_path / "source.py"
+    source.write_text(textwrap.dedent(MAIN), encoding="utf-8")
+    compiled = py_compile.compile(str(source), str(tmp_path / "program.pyc"), doraise=True)
+    source.unlink()
+    done = subprocess.run([sys.executable, str(compiled)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("__mp_main__ True program.pyc []\n", "")
+
+
+def test_a_main_script_that_fails_in_a_spawned_child_says_so(tmp_path: Path):
+    source = MAIN.replace("counter = 0", "counter = 0 if __name__ == '__main__' else 1 // 0")
+    program = tmp_path / "program.py"
+    done = run_program(program, source, str(program))
+    assert "program.py" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])

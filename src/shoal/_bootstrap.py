@@ -36,6 +36,7 @@ __all__ = [
     "live",
     "prepare",
     "prepare_fork",
+    "rehearse",
     "run_exit_functions",
     "use_null_input",
 ]
@@ -103,11 +104,11 @@ def prepare_fork(pid: int, process: Any) -> Prepared:
     ready = _prepared
     if ready is None or ready.owner != pid:
         _prepared = ready = Prepared(pid, _runtime.own_pidfd(), process._parent_name, _null_input())
-        _rehearse()
+        rehearse()
     kind = type(process)
     if kind is not ready.kind:
         ready.kind = kind
-        process.run, process._after_fork  # noqa: B018 - see `_rehearse`
+        process.run, process._after_fork  # noqa: B018 - see `rehearse`
     ready.parent._name = process._parent_name
     names = _names_of_state
     # A set that has children in it is not kept: what they hold is to be freed in the child, as it always was.
@@ -120,7 +121,7 @@ def prepare_fork(pid: int, process: Any) -> Prepared:
     return ready
 
 
-def _rehearse() -> None:
+def rehearse() -> None:
     """Do in this process, on a stage, what ``threading`` does in every forked child.
 
     The interpreter remembers, for each type and name, what an attribute is. What it meets for the first time in a child it notes down in pages that

@@ -14,7 +14,7 @@ import atexit
 import io
 import sys
 
-from shoal import _native, _runtime, _standard, reduction
+from shoal import _main_module, _native, _runtime, _standard, reduction
 from shoal._pickling import payload
 from shoal._runtime import default_context
 
@@ -195,11 +195,13 @@ def prepare(data: dict[str, Any]) -> None:
     method = data.pop("shoal_start_method", None)
     if method is not None:
         default_context.force_start_method(method)
-    ready = main_module if main_module is not None and main_module.stands_for(data) else None
-    rest = {key: value for key, value in data.items() if ready is None or not key.startswith("init_main")}
+    rest = {key: value for key, value in data.items() if not key.startswith("init_main")}
+    path = data.get("init_main_from_path")
     _theirs.prepare(rest)
-    if ready is not None:
-        ready.run()
+    if main_module is not None and main_module.stands_for(data):
+        main_module.run()
+    elif path is None or not main_reaches_children(data) or not _main_module.run_script(path):
+        _theirs.prepare({key: value for key, value in data.items() if key.startswith("init_main")})
     if not main_reaches_children(data):
         reduction.send_main_by_value()
 

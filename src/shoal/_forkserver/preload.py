@@ -13,14 +13,14 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from types import CodeType, ModuleType
 
-from shoal import _standard
+from shoal import _main_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.machinery import ModuleSpec
+    from types import CodeType
     from typing import Any
 
 __all__ = ["MainModule", "import_one", "imports_of"]
@@ -113,13 +113,7 @@ class MainModule:
         if self.spec is None:
             if getattr(current, "__file__", None) == self.path:
                 return
-            facts: dict[str, Any] = {
-                "__file__": self.path,
-                "__cached__": None,
-                "__loader__": None,
-                "__package__": "",
-                "__spec__": None,
-            }
+            facts = _main_module.facts_of_script(self.path)
         else:
             if getattr(getattr(current, "__spec__", None), "name", None) == self.name:
                 return
@@ -131,9 +125,4 @@ class MainModule:
                 "__package__": spec.parent,
                 "__spec__": spec,
             }
-        _standard.spawn.old_main_modules.append(current)
-        module = ModuleType("__mp_main__")
-        vars(module).update(facts)
-        sys.modules["__mp_main__"] = module
-        exec(self.code, vars(module))  # noqa: S102 - the program's own main module
-        sys.modules["__main__"] = module
+        _main_module.become(self.code, facts)

@@ -49,6 +49,7 @@ def main(common_fd: int, plan_fd: int) -> None:
         _alias.install()
     main_module = _preload(plan, common_fd)
     _bootstrap.use_null_input()
+    _bootstrap.rehearse()
     gc.collect()
     gc.freeze()  # children need not look at, and hence copy, what the server has
     _Server(socket.socket(fileno=common_fd), main_module).serve()
