@@ -173,7 +173,7 @@ def _reserve(fd: int, size: int, name: str | None) -> None:
 class ShareableList(_shared_memory.ShareableList):  # type: ignore[misc]
     """A list of fixed length in shared memory; its items are int, float, bool, str, bytes or None.
 
-    Each item can be replaced, by one of another type too; a str or bytes by one that fits into the place that the first one was given (its bytes rounded up to
+    Each item can be replaced, by one of another type too; a str or bytes by one that fits into the place that the first one was given (about its bytes rounded up to
     a multiple of 8). As in the standard library, zero bytes at the end of a str or bytes are lost.
 
     Args:
@@ -224,10 +224,11 @@ class ShareableList(_shared_memory.ShareableList):  # type: ignore[misc]
         super().__setitem__(position, value)
 
     def _format_of(self, item: Any, value: Any) -> str:
-        """How `struct` packs the item; a str or bytes in multiples of 8 bytes, at least one more than it has."""
+        """How `struct` packs the item; a str or bytes in multiples of 8 bytes: more than it has characters, and enough for its bytes."""
         form: str = self._types_mapping[type(item)]
         if isinstance(value, bytes):
-            form %= self._alignment * (len(value) // self._alignment + 1)
+            places = max(len(item) // self._alignment + 1, -(-len(value) // self._alignment))
+            form %= self._alignment * places
         if len(form) > self._alignment:
             raise ValueError(f"an item of {len(value)} bytes is too long for a ShareableList")
         return form

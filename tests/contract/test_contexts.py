@@ -166,5 +166,28 @@ def test_asking_for_the_start_method_fixes_the_default_of_the_interpreter(instan
     assert seen["forced"] == instance.method
 
 
+@pytest.mark.methods("spawn", "forkserver")
+def test_another_interpreter_may_run_the_children(instance: Instance):
+    assert run("own_interpreter", instance.library, instance.method) == {"seen": "yes", "exitcode": 0}
+
+
+@pytest.mark.methods("forkserver")
+def test_the_fork_server_imports_what_it_was_told(instance: Instance):
+    seen = run("preloaded", instance.library, instance.method)
+    assert seen == {"refused": ["TypeError", "TypeError"], "seen": True, "exitcode": 0}
+
+
+@pytest.mark.shoal_only("before Python 3.14 the standard library does so on Windows only")
+@pytest.mark.methods("spawn")
+def test_a_frozen_executable_runs_its_children(instance: Instance):
+    seen = run("frozen", instance.library, instance.method)
+    assert seen == {"returned": None, "seen": True, "exitcode": 0}
+
+
+def test_freeze_support_does_nothing_elsewhere(mp: BaseContext, instance: Instance):
+    assert mp.freeze_support() is None
+    assert instance.module().freeze_support() is None
+
+
 def test_cpu_count_is_a_positive_number(mp: BaseContext):
     assert 1 <= mp.cpu_count() <= os.cpu_count()

@@ -1,6 +1,7 @@
 """How many processors this process may use: the least of what the machine has, the affinity mask allows, and the cgroup's quota pays for.
 
-An explicit ``-X cpu_count`` or ``PYTHON_CPU_COUNT`` (Python 3.13) wins over all of them.
+A quota of two and a half processors counts as three: what is begun is there to be used. An explicit ``-X cpu_count`` or ``PYTHON_CPU_COUNT``, new in Python 3.13,
+wins over all of them, on every version.
 """
 
 from __future__ import annotations
@@ -48,12 +49,14 @@ def _told() -> int | None:
 def cgroup_quota(root: Path = ROOT, membership: Path = Path("/proc/self/cgroup")) -> float | None:
     """The processors that the CPU quotas of this process's cgroup and of those above it add up to at most; None if there is no limit."""
     try:
-        lines = membership.read_text(encoding="ascii", errors="replace").splitlines()
+        lines = membership.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return None
     quotas: list[float] = []
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        number, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if not number.isdecimal():
+            continue
         if not controllers:
             quotas += _along(root, path, _quota_v2)
         elif "cpu" in controllers.split(","):
