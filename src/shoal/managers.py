@@ -28,6 +28,7 @@ from shoal._managers.containers import (
 )
 from shoal._managers.manager import BaseManager
 from shoal._managers.proxies import AutoProxy, BaseProxy, MakeProxyType, RebuildProxy
+from shoal._managers.segments import SharedMemoryManager, SharedMemoryServer
 from shoal._managers.server import Server
 from shoal._managers.sync_manager import SyncManager
 from shoal._managers.synchronizers import (
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
         "public_methods",
     ]
 
-__all__ = ["BaseManager", "BaseProxy", "SyncManager", "Token"]
+__all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 
 _HERE = __name__
 _PUBLIC = (
@@ -93,6 +94,8 @@ _PUBLIC = (
     RebuildProxy,
     Server,
     SetProxy,
+    SharedMemoryManager,
+    SharedMemoryServer,
     SyncManager,
     UnexposedMethodError,
     ValueProxy,

@@ -98,6 +98,10 @@ class ValueProxy(BaseProxy):
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
+def _value_of(thing: Any) -> Any:
+    return thing._getvalue() if isinstance(thing, BaseProxy) else thing
+
+
 class _Comparable(BaseProxy):
     """Equal to what the object is equal to: two proxies are compared by what they stand for."""
 
@@ -106,7 +110,7 @@ class _Comparable(BaseProxy):
             if other._token.address == self._token.address and other._id == self._id:
                 return True
             other = other._getvalue()
-        return self._getvalue() == other
+        return bool(self._getvalue() == other)
 
     # Equal by a value that changes, so of no use as a key; yet programs keep proxies in sets and dicts, as with the standard library's.
     __hash__ = object.__hash__
@@ -124,6 +128,15 @@ BaseListProxy = MakeProxyType(
 
 class ListProxy(BaseListProxy, _Comparable):  # type: ignore[misc, valid-type]
     """Of a list."""
+
+    # In terms of what servers of older versions of the standard library know.
+    def clear(self) -> None:
+        """Remove all items."""
+        self._callmethod("__delitem__", (slice(None),))
+
+    def copy(self) -> Any:
+        """Return a plain list of the items."""
+        return self._callmethod("__getitem__", (slice(None),))
 
     def __iadd__(self, value: Any) -> Self:
         self._callmethod("extend", (value,))
@@ -162,8 +175,16 @@ _BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
 class DictProxy(_BaseDictProxy, _Comparable):  # type: ignore[misc, valid-type]
     """Of a dict."""
 
+    # Made here, from one copy: that is what it costs in any case, and servers of older versions of the standard library have no `|`.
+    def __or__(self, other: Any) -> Any:
+        other = _value_of(other)
+        return self._callmethod("copy") | other if isinstance(other, dict) else NotImplemented
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self._callmethod("copy") if isinstance(other, dict) else NotImplemented
+
     def __ior__(self, value: Any) -> Self:
-        self._callmethod("__ior__", (value,))
+        self._callmethod("update", (_value_of(value),))  # `__ior__` would return the whole dict
         return self
 
     __class_getitem__: Any = classmethod(types.GenericAlias)

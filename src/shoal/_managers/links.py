@@ -108,7 +108,7 @@ class Link:
                     ring_or_socket, instance = answer
                     self._recognize(instance)
                     return Session(ring_or_socket, self)
-                self._standard = True
+                self._meet_standard()
                 connection.close()
                 connection = self.dial()
             dispatch(connection, None, "accept_connection", (name,))
@@ -116,6 +116,11 @@ class Link:
             connection.close()
             raise
         return Session(connection, self, standard=True)
+
+    def _meet_standard(self) -> None:
+        """The server is one of the standard library, which does not notice when this process ends: it is told then."""
+        self._standard = True
+        _util.Finalize(None, _give_all_back, args=(weakref.ref(self),), exitpriority=10)
 
     def _recognize(self, instance: str) -> None:
         """Notice that another server has taken the place of the one that was there."""
@@ -273,6 +278,7 @@ class Link:
         try:
             with self._lock:
                 if self._standard:
+                    self._meet_standard()  # what its parent has said for the end holds for the parent
                     for ident, counts in self.held.items():
                         self._ask_standard("incref", (ident,), {})
                         counts[1] = 1
@@ -290,6 +296,15 @@ class Link:
             self._keeper = None
             self.local.__dict__.clear()
             self.held.clear()
+
+
+def _give_all_back(reference: weakref.ref[Link]) -> None:
+    """At the end of a process: what it refers to in a standard server."""
+    link = reference()
+    if link is not None and link._standard:
+        for ident in list(link.held):
+            link.held[ident][0] = 1
+            link._give_back(ident)
 
 
 # --- which links there are ----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import itertools
 import secrets
 import sys
 import threading
+import weakref
 
 from shoal._managers.words import public_methods
 
@@ -58,6 +59,8 @@ class Objects:
         self.counts: dict[str, int] = {}
         self.owned: dict[str, tuple[Any, Any, Any]] = {}
         self._owners: dict[str, int] = {}
+        # Parts of nested containers that somebody has been told of: they live as long as their tree, or a reference.
+        self._lent: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self._idents: dict[int, str] = {}  # of objects that are in the table, by id()
         self._numbers = itertools.count(1)
         self._holders: dict[str, Holder] = {}
@@ -92,11 +95,27 @@ class Objects:
     def enter(self, obj: Any, exposed: Any, method_to_typeid: Any, ident: str | None = None) -> str:
         """Give an object an ident, unless it has one."""
         with self.mutex:
-            ident = self._idents.get(id(obj)) or ident or f"{next(self._numbers):x}-{self.instance}"
+            ident = (
+                self._idents.get(id(obj))
+                or getattr(obj, "shared_ident", None)
+                or ident
+                or f"{next(self._numbers):x}-{self.instance}"
+            )
             self._idents[id(obj)] = ident
             self.entries[ident] = (obj, frozenset(exposed), method_to_typeid)
             self.counts.setdefault(ident, 0)
+            if hasattr(obj, "shared_ident"):
+                obj.shared_ident = ident
+                self._lent[ident] = obj
         return ident
+
+    def lend(self, part: Any) -> str:
+        """Give a part of a nested container an ident under which it is found; whoever unpickles its proxy will refer to it."""
+        with self.mutex:
+            if part.shared_ident is None:
+                part.shared_ident = f"{next(self._numbers):x}-{self.instance}"
+                self._lent[part.shared_ident] = part
+        return str(part.shared_ident)
 
     def find(self, ident: str) -> tuple[Any, Any, Any]:
         """Return an entry.
@@ -104,12 +123,19 @@ class Objects:
         Raises:
             KeyError: if there is none.
         """
-        try:
-            return self.entries.get(ident) or self.owned[ident]
-        except KeyError:
-            if not self._recreate(ident):
-                raise
-            return self.entries[ident]
+        entry = self.entries.get(ident) or self.owned.get(ident) or self._lent_entry(ident)
+        if entry is not None:
+            return entry
+        if not self._recreate(ident):
+            raise KeyError(ident)
+        return self.entries[ident]
+
+    def _lent_entry(self, ident: str) -> tuple[Any, Any, Any] | None:
+        part = self._lent.get(ident)
+        if part is None:
+            return None
+        _, exposed, method_to_typeid, _ = self.registry[type(part).__name__]
+        return part, frozenset(exposed), method_to_typeid
 
     def _recreate(self, ident: str) -> bool:
         """Find what another server knew by this name."""
@@ -124,19 +150,18 @@ class Objects:
 
     # --- references ---
 
-    def refer(self, ident: str, holder: Holder | None = None, *, find: bool = True) -> None:
+    def refer(self, ident: str, holder: Holder | None = None) -> None:
         """Count a reference.
 
         Raises:
             KeyError: if there is no such object.
         """
-        if find:
-            self.find(ident)
+        entry = self.find(ident)
         with self.mutex:
             if ident not in self.counts:
                 # Nobody outside referred to it any more, but something inside does.
-                self.entries[ident] = self.owned[ident]
-                self._idents[id(self.owned[ident][0])] = ident
+                self.entries[ident] = entry
+                self._idents[id(entry[0])] = ident
             self.counts[ident] = self.counts.get(ident, 0) + 1
             if holder is not None:
                 holder.held[ident] = holder.held.get(ident, 0) + 1

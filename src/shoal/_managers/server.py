@@ -50,7 +50,7 @@ class Server:
         id_to_refcount: references from outside, by ident.
     """
 
-    public = (
+    public: tuple[str, ...] = (
         "shutdown",
         "create",
         "accept_connection",
@@ -230,8 +230,9 @@ class Server:
     # --- what any object can do, exposed or not ---
 
     def fallback_getvalue(self, conn: Any, ident: str, obj: Any) -> Any:  # noqa: ARG002 - as the others
-        """Return the object itself, of which the client gets a copy."""
-        return obj
+        """Return the object itself, of which the client gets a copy; of a nested container, a plain one."""
+        plain = getattr(type(obj), "_plain_copy", None)
+        return obj if plain is None else plain(obj)
 
     def fallback_str(self, conn: Any, ident: str, obj: Any) -> str:  # noqa: ARG002 - as the others
         """Return its ``str``."""

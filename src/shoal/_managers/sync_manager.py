@@ -6,9 +6,13 @@ import queue
 import threading
 
 from shoal import pool
-from shoal._managers import containers, synchronizers
+from shoal._managers import containers, nested, synchronizers
 from shoal._managers.manager import BaseManager
 from shoal._managers.proxies import returned_types
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["SyncManager"]
 
@@ -34,7 +38,25 @@ _register("set", set, containers.SetProxy)
 _register("Value", containers.Value, containers.ValueProxy)
 _register("Array", containers.Array, containers.ArrayProxy)
 _register("Namespace", containers.Namespace, containers.NamespaceProxy)
+for _typeid, (_kind, _proxytype) in nested.KINDS.items():
+    _register(_typeid, _kind, _proxytype)
+del _typeid, _kind, _proxytype
 _register("Iterator", proxytype=containers.IteratorProxy, create_method=False)
 _register("AsyncResult", create_method=False)
+
+
+def _or_nested(plain: Any, typeid: str) -> Any:
+    """Let a method that makes a plain container make a nested one, on request."""
+
+    def make(self: SyncManager, /, *args: Any, nested: bool = False, **kwds: Any) -> Any:
+        return getattr(self, typeid)(*args, **kwds) if nested else plain(self, *args, **kwds)
+
+    make.__name__ = make.__qualname__ = plain.__name__
+    make.__doc__ = f"Make a shared {plain.__name__}; ``nested``: containers that are put into it are served as proxies, at any depth."
+    return make
+
+
+SyncManager.dict = _or_nested(SyncManager.dict, "NestedDict")
+SyncManager.list = _or_nested(SyncManager.list, "NestedList")
 
 returned_types.update({typeid: entry[-1] for typeid, entry in SyncManager._registry.items()})
