@@ -8,6 +8,8 @@ Each does what the package's own documentation shows for the work, with two work
 from __future__ import annotations
 
 import multiprocessing
+import os
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -132,6 +134,134 @@ class _PebblePool(_Pool):
     def stop(self) -> None:
         self._pool.stop()
         self._pool.join()
+
+
+class _PyroShared:
+    """A proxy of Pyro5's, in whatever process uses it: one that was inherited by a fork must not be used."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri, self._owner, self._proxy = uri, 0, None
+
+    def _there(self) -> Any:
+        if self._owner != os.getpid():
+            from Pyro5.api import Proxy
+
+            self._owner, self._proxy = os.getpid(), Proxy(self._uri)
+        return self._proxy
+
+
+class _PyroDict(_PyroShared):
+    """A dict behind a proxy."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """Read."""
+        return self._there().get(key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Write."""
+        self._there().put(key, value)
+
+    def update(self, values: Any) -> None:
+        self._there().update(values)
+
+
+class _PyroQueue(_PyroShared):
+    """A queue behind a proxy."""
+
+    def put(self, item: Any) -> None:
+        self._there().append(item)
+
+    def get(self) -> Any:
+        return self._there().take()
+
+
+class _PyroNamespace(_PyroShared):
+    """An attribute behind a proxy."""
+
+    @property
+    def x(self) -> Any:
+        return self._there().get("x")
+
+    @x.setter
+    def x(self, value: Any) -> None:
+        self._there().put("x", value)
+
+
+class _PyroValues:
+    """What Pyro5's daemon serves: a dict and a queue in one."""
+
+    def __init__(self) -> None:
+        import queue
+
+        self._values: dict[Any, Any] = {}
+        self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def get(self, key: Any) -> Any:
+        return self._values[key]
+
+    def put(self, key: Any, value: Any) -> None:
+        self._values[key] = value
+
+    def update(self, values: Any) -> None:
+        self._values.update(values)
+
+    def append(self, item: Any) -> None:
+        self._items.put(item)
+
+    def take(self) -> Any:
+        return self._items.get()
+
+
+def _serve_pyro(address: str, ready: Any) -> None:
+    """A daemon on a socket file; says which addresses its objects have."""
+    from Pyro5.api import Daemon, expose
+
+    daemon = Daemon(unixsocket=address)
+    kind = expose(_PyroValues)
+    ready.send([str(daemon.register(kind())) for _ in range(3)])
+    daemon.requestLoop()
+
+
+class _PyroManager:
+    """A process with Pyro5's daemon, and an object in it for each type."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory()
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve_pyro, args=(f"{self._directory.name}/socket", theirs), daemon=True
+        )
+        self._process.start()
+        self._uris = ours.recv()
+
+    def dict(self) -> _PyroDict:
+        return _PyroDict(self._uris[0])
+
+    def Queue(self) -> _PyroQueue:  # noqa: N802  (the manager's name)
+        return _PyroQueue(self._uris[1])
+
+    def Namespace(self) -> _PyroNamespace:  # noqa: N802  (the same)
+        return _PyroNamespace(self._uris[2])
+
+    def __enter__(self) -> Any:
+        """The manager itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the daemon."""
+        self._process.kill()
+        self._process.join()
+        self._directory.cleanup()
+
+
+class Pyro5:
+    """Pyro5, as a context: a daemon on a socket file, with its default serializer; the processes are the standard library's."""
+
+    Process = multiprocessing.get_context("fork").Process
+    Manager = _PyroManager
 
 
 class Loky:

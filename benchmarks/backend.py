@@ -27,10 +27,14 @@ class Feature(enum.Flag):
     CHUNKED_MAP = enum.auto()  # chooses the chunks itself
     IMAP_UNORDERED = enum.auto()
     PARMAP = enum.auto()  # a map without a pool to keep: in one line, or with a pool made for it
+    MANAGER = enum.auto()
+    MANAGER_MAKES = enum.auto()  # objects, one after the other, on demand
     NAMED_MEMORY = enum.auto()
     SHARED_CTYPES = enum.auto()
     POOL = APPLY | MAP | CHUNKED_MAP | IMAP_UNORDERED
-    EVERYTHING = QUEUE | PIPE | SYNCHRONIZE | PROCESS | POOL | PARMAP | NAMED_MEMORY | SHARED_CTYPES
+    EVERYTHING = (
+        QUEUE | PIPE | SYNCHRONIZE | PROCESS | POOL | PARMAP | NAMED_MEMORY | SHARED_CTYPES | MANAGER | MANAGER_MAKES
+    )
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ BACKENDS = {
         Backend("joblib", "joblib", Feature.POOL & ~Feature.APPLY, "Joblib", "joblib"),
         Backend("mpire", "mpire", Feature.POOL, "Mpire", "mpire"),
         Backend("pebble", "pebble", Feature.APPLY | Feature.MAP, "Pebble", "pebble"),
+        Backend("Pyro5", "Pyro5", Feature.MANAGER, "Pyro5", "Pyro5"),
     )
 }
 
-RIVALS = ("billiard", "faster-fifo", "loky", "joblib", "mpire", "pebble")
+RIVALS = ("billiard", "faster-fifo", "loky", "joblib", "mpire", "pebble", "Pyro5")

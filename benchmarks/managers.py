@@ -123,7 +123,7 @@ def manager_namespace(backend: Backend, pace: Pace) -> Measurement:
         return _calls_per_second(_reader, names, context, pace)
 
 
-@row("manager make and drop dict", unit="objects/s", better="higher", needs=Feature.MANAGER)
+@row("manager make and drop dict", unit="objects/s", better="higher", needs=Feature.MANAGER_MAKES)
 def manager_make_and_drop(backend: Backend, pace: Pace) -> Measurement:
     """Make a manager's dict, and drop it."""
     with backend.context().Manager() as manager:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 GROWTH = " growth"  # how the names of extras end that say by how much something grew
 
-SUBJECTS = ("queues", "pipes", "pools", "locks", "cells", "processes", "lifetimes", "named_memory")
+SUBJECTS = ("queues", "pipes", "pools", "locks", "cells", "managers", "processes", "lifetimes", "named_memory")
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,19 @@ class Account:
         self.balance = 0
 
     def deposit(self, amount):
+        """Add to the balance."""
         if amount <= 0:
             raise ValueError(f"{self.owner} cannot deposit {amount}")
         self.balance += amount
         return self.balance
 
     def statement(self):
+        """Say what there is."""
         return f"{self.owner}: {self.balance}"
 
 
 def countdown(start):
+    """Count down to one."""
     yield from range(start, 0, -1)
 
 
@@ -49,10 +52,12 @@ Bank.register("countdown", countdown, proxytype=StepsProxy)
 
 
 def save(account, amount):
+    """What a child does."""
     account.deposit(amount)
 
 
 def main():
+    """Let three children pay in."""
     with Bank() as bank:
         account = bank.Account("Ada")
         children = [multiprocessing.Process(target=save, args=(account, 10 * number)) for number in (1, 2, 3)]

@@ -7,6 +7,7 @@ import multiprocessing
 
 
 def measure(number, settings, results, finished, lock):
+    """What a child does."""
     result = number**settings.power
     results[number] = result
     finished.append(number)
@@ -15,6 +16,7 @@ def measure(number, settings, results, finished, lock):
 
 
 def main():
+    """Start four of them, and look at what they have left."""
     with multiprocessing.Manager() as manager:
         settings = manager.Namespace(power=2, total=0)
         results = manager.dict()

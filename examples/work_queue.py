@@ -25,6 +25,7 @@ class Work(BaseManager):
 
 
 def serve(address, workers):
+    """Hand out numbers, and gather their squares."""
     tasks, results = queue.Queue(), queue.Queue()
     Work.register("tasks", lambda: tasks)
     Work.register("results", lambda: results)
@@ -42,6 +43,7 @@ def serve(address, workers):
 
 
 def work(address):
+    """Square numbers until there are none."""
     Work.register("tasks")
     Work.register("results")
     manager = Work(address, KEY)

@@ -49,6 +49,22 @@ the child was told {'how': 'are you?'}
 the child has hung up
 """,
     ),
+    "manager_shared_state": (
+        [],
+        """\
+results: {0: 0, 1: 1, 2: 4, 3: 9}
+finished: [0, 1, 2, 3]
+total: 14
+""",
+    ),
+    "manager_of_your_own": (
+        [],
+        """\
+Ada: 60
+refused: Ada cannot deposit -5
+countdown: [3, 2, 1]
+""",
+    ),
     "threads_instead": (
         [],
         """\

@@ -186,3 +186,18 @@ def test_a_slow_way_costs_time_and_nothing_else(setting: Setting):
     assert seconds >= 0.8  # four calls, each there and back
     assert near.ask("len(board)") == 3
     assert time.monotonic() - begin < LONG
+
+
+def test_the_example_of_a_work_queue_is_served_to_two_other_hosts(permitted: None):  # noqa: ARG001 - skips
+    program = ["-W", "ignore", str(Path(__file__).parents[1] / "examples" / "work_queue.py")]
+    with networks.network(2) as network, contextlib.ExitStack() as stack:
+        workers = [network.start(host, *program, "work", network.address(host), "50000") for host in (1, 2)]
+        server = network.start(0, *program, "serve", "0.0.0.0", "50000", "2")  # noqa: S104 - of a network of its own
+        for process in (server, *workers):
+            stack.enter_context(process)
+            stack.callback(process.kill)
+        said = server.communicate(timeout=LONG)[0]
+        assert said == "squares: [0, 1, 4, 9, 16, 25, 36, 49, 64, 81]\nworkers: 2\n"
+        for worker in workers:
+            assert worker.communicate(timeout=LONG)[0] == "worked\n"
+            assert worker.returncode == 0

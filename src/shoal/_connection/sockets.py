@@ -24,6 +24,7 @@ KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000),  # ms: the same for what was sent and is not acknowledged
 )
 INTERNET = {socket.AF_INET, socket.AF_INET6}
 
