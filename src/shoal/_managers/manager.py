@@ -65,6 +65,8 @@ class BaseManager(_StandardManager):  # type: ignore[misc]
     ) -> None:
         if authkey is None:
             authkey = _process.current_process().authkey
+        if not isinstance(authkey, bytes):
+            raise TypeError(f"authkey must be bytes, not {type(authkey).__name__}: write b'...', or encode it")
         self._address = address
         self._authkey = _process.AuthenticationString(authkey)
         self._state = State()
