@@ -155,6 +155,31 @@ def test_a_server_does_not_outlive_a_killed_application():
     assert eventually(lambda: not Path(f"/proc/{server}").exists())
 
 
+def test_a_server_that_does_not_answer_is_ended_all_the_same():
+    manager = managers.SyncManager(ctx=shoal.get_context("fork"), shutdown_timeout=0.3)
+    manager.start()
+    os.kill(manager._process.pid, signal.SIGSTOP)
+    manager.shutdown()
+    assert manager._process.exitcode == -signal.SIGKILL
+
+
+def test_an_idle_server_does_not_run(manager: managers.SyncManager):
+    words = manager.dict(a=1)
+    words["a"]
+    assert eventually(lambda: switches_of(manager) == switches_of(manager))
+    before = switches_of(manager)
+    time.sleep(1.0)  # the subject is that nothing happens meanwhile
+    assert switches_of(manager) == before
+
+
+def switches_of(manager: Any) -> int:
+    """How often threads of the server were put to run or to sleep."""
+    found = 0
+    for status in Path(f"/proc/{manager._process.pid}/task").glob("*/status"):
+        found += sum(int(line.split()[1]) for line in status.read_text().splitlines() if "ctxt_switches" in line)
+    return found
+
+
 # --- clients die --------------------------------------------------------------------------------------------------------
 
 

@@ -225,7 +225,7 @@ def test_sets_and_the_newer_methods(manager: Any):
     assert {"c": 3} | words == {"c": 3, "a": 1, "b": 2}
     numbers = manager.list([1])
     assert (numbers.copy(), numbers.clear(), len(numbers)) == ([1], None, 0)
-    for kind in ("Lock", "RLock", "Semaphore", "BoundedSemaphore"):
+    for kind in ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition"):
         lock = getattr(manager, kind)()
         with lock:
             assert lock.locked() is True

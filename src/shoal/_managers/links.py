@@ -68,9 +68,9 @@ class Link:
 
     # --- connections ---
 
-    def dial(self) -> Any:
+    def dial(self, **options: Any) -> Any:
         """Connect, as anybody does; the connection is authenticated."""
-        return listener_client[self.serializer][1](self.address, authkey=self.authkey, **self.options)
+        return listener_client[self.serializer][1](self.address, authkey=self.authkey, **self.options, **options)
 
     def connect(self) -> None:
         """See whether the server is there; raises what the attempt to connect raised."""
@@ -288,7 +288,7 @@ class Link:
             _util.info("incref failed: %s", error)
 
     def close(self) -> None:
-        """Hang up, on all that this thread and the keeper use."""
+        """The server has been shut down: hang up, on all that this thread and the keeper use."""
         with self._lock:
             for session in (self._keeper, getattr(self.local, "session", None)):
                 if session is not None:
@@ -296,6 +296,8 @@ class Link:
             self._keeper = None
             self.local.__dict__.clear()
             self.held.clear()
+        known_keys.pop(self.address, None)
+        known_options.pop(self.address, None)
 
 
 def _give_all_back(reference: weakref.ref[Link]) -> None:

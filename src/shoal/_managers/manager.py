@@ -213,7 +213,7 @@ class BaseManager(_StandardManager):  # type: ignore[misc]
         if process.is_alive():
             _util.info("sending shutdown message to manager")
             with suppress(Exception):
-                conn = link.dial()
+                conn = link.dial(timeout=shutdown_timeout)
                 try:
                     conn.send((None, "shutdown", (), {}))
                     conn.poll(shutdown_timeout)

@@ -17,6 +17,7 @@ __all__ = [
     "BarrierProxy",
     "BasePoolProxy",
     "BoundedSemaphore",
+    "Condition",
     "ConditionProxy",
     "EventProxy",
     "PoolProxy",
@@ -77,6 +78,19 @@ else:
             return repr(self._lock)
 
 
+class Condition(threading.Condition):
+    """A condition in the server, with `locked`, which that of threads has from Python 3.14 on."""
+
+    _lock: Any
+
+    def __init__(self, lock: Any = None) -> None:
+        super().__init__(RLock() if lock is None else lock)
+
+    def locked(self) -> bool:
+        """Whether its lock is held."""
+        return bool(self._lock.locked())
+
+
 class AcquirerProxy(BaseProxy):
     """Of a lock or semaphore."""
 
@@ -104,7 +118,7 @@ class AcquirerProxy(BaseProxy):
 class ConditionProxy(AcquirerProxy):
     """Of a condition."""
 
-    _exposed_ = ("acquire", "release", "wait", "notify", "notify_all")
+    _exposed_ = ("acquire", "release", "locked", "wait", "notify", "notify_all")
 
     def wait(self, timeout: float | None = None) -> Any:
         """Wait to be notified, for at most so many seconds."""
