@@ -275,6 +275,32 @@ def test_a_key_of_ones_own_is_known_to_proxies_inside_proxies():
         assert outer[0]["x"] == 1
 
 
+def test_making_an_object_that_takes_its_time_keeps_no_other_thread_waiting():
+    with Slow(ctx=shoal.get_context("fork")) as manager:
+        made: list[Any] = []
+        waiting = threading.Thread(target=lambda: made.append(manager.after_the_gate()))
+        waiting.start()
+        manager.open_gate()
+        waiting.join(LONG)
+        assert len(made) == 1
+
+
+GATE = threading.Event()
+
+
+def after_the_gate() -> dict[str, Any]:
+    assert GATE.wait(LONG)
+    return {}
+
+
+class Slow(managers.BaseManager):
+    """Making one thing waits for another to be made."""
+
+
+Slow.register("after_the_gate", after_the_gate, managers.DictProxy)
+Slow.register("open_gate", GATE.set)
+
+
 # --- the calls ----------------------------------------------------------------------------------------------------------
 
 

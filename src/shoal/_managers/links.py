@@ -1,7 +1,7 @@
 """The way from this process to one server: connections, and what this process refers to there.
 
-Each thread has a connection of its own, so that a call which blocks keeps no other thread waiting. One more, the *keeper*, is this process's as a whole: by it objects are
-made and references counted, and as long as it is there the server knows that this process is. References are counted here, and the server is told when an
+Each thread has a connection of its own, so that a call which blocks keeps no other thread waiting. One more, the *keeper*, is this process's as a whole: references are given
+back by it, and as long as it is there the server knows that this process is. References are counted here, and the server is told when an
 object's first proxy comes and its last one goes.
 
 A lost connection is a ``ManagerDied`` in the call that needed it. The next call connects anew. If it finds another server there, what has a name is referred to again, and
@@ -60,6 +60,7 @@ class Link:
         self._keeper: Session | None = None
         self._instance: str | None = None  # which server was there last
         self._standard = False  # whether that is one of the standard library
+        self._suspicious = False  # whether a connection was lost since the last one was made
         self._returns: deque[str] = deque()  # idents of proxies that have gone, not dealt with yet
         self._lock = threading.RLock()
         self._busy = 0  # how deep this lock's holder is in requests
@@ -123,15 +124,27 @@ class Link:
         _util.Finalize(None, _give_all_back, args=(weakref.ref(self),), exitpriority=10)
 
     def _recognize(self, instance: str) -> None:
-        """Notice that another server has taken the place of the one that was there."""
+        """Notice that another server has taken the place of the one that was there, or that this one has lost sight of this process."""
         with self._lock:
             before, self._instance = self._instance, instance
-            if before is None or before == instance:
-                return
-            self._keeper = None
-            if self.held and not self._busy:
-                with suppress(OSError, EOFError):
-                    self._open_keeper()
+            if before not in {None, instance} or (self._suspicious and not self._keeper_answers()):
+                self._keeper = None
+                if self.held and not self._busy:
+                    with suppress(OSError, EOFError):
+                        self._open_keeper()
+            self._suspicious = False
+
+    def _keeper_answers(self) -> bool:
+        if self._keeper is None or self._busy:
+            return self._busy > 0
+        self._busy += 1
+        try:
+            self._keeper.call(None, "dummy", (), None)
+        except ManagerDied:
+            return False
+        finally:
+            self._busy -= 1
+        return True
 
     def died(self, error: BaseException | None = None) -> ManagerDied:
         """Make the error for a connection that is lost, or cannot be had."""
@@ -145,6 +158,7 @@ class Link:
             if self._keeper is session:
                 self._keeper = None
             self._standard = False
+            self._suspicious = True
 
     # --- requests to the server itself ---
 
@@ -155,21 +169,17 @@ class Link:
             ManagerDied: if it is not there.
             RemoteError: if what it did raised.
         """
-        with self._lock:
-            self._busy += 1
-            try:
+        try:
+            with self._lock:
                 if not self._standard and self._keeper is None:
                     self._open_keeper()
-                if self._keeper is None:
-                    return self._ask_standard(function, args, kwds or {})
-                kind, result = self._keeper.call(None, function, args, kwds)
-            except ManagerDied:
-                raise
-            except (ConnectionError, EOFError, FileNotFoundError) as error:
-                raise self.died(error) from error
-            finally:
-                self._busy -= 1
-        self._settle()
+            if self._standard:
+                return self._ask_standard(function, args, kwds or {})
+        except (ConnectionError, EOFError, FileNotFoundError) as error:
+            raise error if isinstance(error, ManagerDied) else self.died(error) from error
+        # On the thread's own connection: what is asked for may take its time, and is not to keep other threads waiting.
+        call = getattr(self.local, "call", None) or self.open_thread()
+        kind, result = call(None, function, args, kwds)
         if kind == RETURN:
             return result
         raise convert_to_error(kind, result)
@@ -206,11 +216,11 @@ class Link:
         """
         with self._lock:
             counts = self.held.get(ident)
-            if counts is None:
-                self.ask("incref", (ident,))
-                counts = self.held.setdefault(ident, [0, 0])
-                counts[1] += 1
-            counts[0] += 1
+            if counts is not None:
+                counts[0] += 1
+                return
+        self.ask("incref", (ident,))
+        self.granted(ident)
 
     def granted(self, ident: str) -> None:
         """The server has counted a reference for this process: what it made, or returned a proxy of."""
