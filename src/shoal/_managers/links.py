@@ -184,6 +184,22 @@ class Link:
             return result
         raise convert_to_error(kind, result)
 
+    def ask_in_turn(self, function: str) -> Any:
+        """As `ask`, after everything that was given back before."""
+        self._settle()
+        with self._lock:
+            if self._keeper is None:
+                return self.ask(function)
+            self._busy += 1
+            try:
+                kind, result = self._keeper.call(None, function, (), None)
+            finally:
+                self._busy -= 1
+        self._settle()
+        if kind == RETURN:
+            return result
+        raise convert_to_error(kind, result)
+
     def _ask_standard(self, function: str, args: tuple[Any, ...], kwds: dict[str, Any]) -> Any:
         connection = self.dial()
         try:

@@ -264,11 +264,11 @@ class BaseManager(_StandardManager):  # type: ignore[misc]
 
     def _debug_info(self) -> str:
         """Tell which objects the server has, with their reference counts."""
-        return str(self._link.ask("debug_info"))
+        return str(self._link.ask_in_turn("debug_info"))
 
     def _number_of_objects(self) -> int:
         """Tell how many objects the server has."""
-        return int(self._link.ask("number_of_objects"))
+        return int(self._link.ask_in_turn("number_of_objects"))
 
     @classmethod
     def register(
