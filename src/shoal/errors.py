@@ -20,6 +20,7 @@ __all__ = [
     "AbandonedLockWarning",
     "AuthenticationInterruptedError",
     "BrokenPoolError",
+    "DescriptorLostError",
     "ForkServerError",
     "ForkServerWarning",
     "ManagerDied",
@@ -152,6 +153,23 @@ class ManagerDied(ShoalError, EOFError, ConnectionError):  # noqa: N818 - says w
             f"the manager's server at {self.address!r} has ended, or the connection to it is lost{reason}; whether the last call was carried out is not "
             "known. Once a server is there again, the next call reaches it."
         )
+
+
+class DescriptorLostError(ShoalError, OSError):
+    """A descriptor (a socket, the end of a pipe) in a message could not be had from the process that sent it.
+
+    Attributes:
+        pid: that process.
+        why: what happened.
+    """
+
+    def __init__(self, pid: int, why: str) -> None:
+        super().__init__(pid, why)
+        self.pid = pid
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"a descriptor in this message cannot be had from process {self.pid}: {self.why}"
 
 
 class ForkServerError(ShoalError):

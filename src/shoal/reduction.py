@@ -15,6 +15,7 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
+import socket
 
 from shoal import _native, _standard
 
@@ -38,8 +39,6 @@ _standard_pickler = _standard.reduction.ForkingPickler
 HAVE_SEND_HANDLE: bool = _standard.reduction.HAVE_SEND_HANDLE
 ACKNOWLEDGE: bool = getattr(_standard.reduction, "ACKNOWLEDGE", False)
 AbstractReducer = _standard.reduction.AbstractReducer
-send_handle = _standard.reduction.send_handle
-recv_handle = _standard.reduction.recv_handle
 sendfds = _standard.reduction.sendfds
 recvfds = _standard.reduction.recvfds
 
@@ -75,8 +74,14 @@ class _Kept:
 
 _kept: list[_Kept] = []
 _extra: dict[type, Callable[[Any], Any]] = _standard_pickler._extra_reducers  # type: ignore[attr-defined]
+# What is registered for sockets and connections by the standard library, and what takes its place in messages of shoal. (What a program has registered stands.)
+_instead: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
 _main_by_value = False
 reducer: Any = None  # for children: what a program has put in the place of this module
+
+
+def _replaced(registered: dict[type, Callable[[Any], Any]]) -> dict[type, Callable[[Any], Any]]:
+    return {kind: ours for kind, (theirs, ours) in _instead.items() if registered.get(kind) is theirs}
 
 
 class _Registered:
@@ -87,7 +92,7 @@ class _Registered:
     def __init__(self) -> None:
         self.copyreg = dict(copyreg.dispatch_table)
         self.extra = dict(_extra)
-        self.reducers = {**self.copyreg, **self.extra}
+        self.reducers = {**self.copyreg, **self.extra, **_replaced(self.extra)}
 
 
 _registered = _Registered()
@@ -100,6 +105,13 @@ def _reducers() -> dict[type, Callable[[Any], Any]]:
     if copyreg.dispatch_table != known.copyreg or _extra != known.extra:
         known = _registered = _Registered()
     return known.reducers
+
+
+def replace_standard(kind: type, theirs: Callable[[Any], Any], ours: Callable[[Any], Any]) -> None:
+    """Reduce objects of a type in shoal's way as long as the standard library's is registered for it."""
+    global _registered
+    _instead[kind] = (theirs, ours)
+    _registered = _Registered()
 
 
 def send_main_by_value(answer: bool = True) -> None:
@@ -154,6 +166,11 @@ def loads(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
 class ForkingPickler(_standard_pickler):
     """The standard ``ForkingPickler``; its ``dumps`` is that of this module."""
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.dispatch_table: dict[type, Callable[[Any], Any]]
+        self.dispatch_table.update(_replaced(self.dispatch_table))
+
     @classmethod
     def dumps(cls, obj: Any, protocol: int | None = None) -> memoryview:
         """Pickle an object, buffers included."""
@@ -183,7 +200,40 @@ def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
 
 def DupFd(fd: int) -> Any:  # noqa: N802 - the standard name
     """Return something picklable that stands for a descriptor; in the receiver its ``detach()`` returns the descriptor there."""
-    return _standard.reduction.DupFd(fd)
+    popen = _standard.context.get_spawning_popen()
+    if popen is not None:
+        return popen.DupFd(popen.duplicate_for_child(fd))
+    from shoal import resource_sharer  # noqa: PLC0415 - few programs send descriptors
+
+    return resource_sharer.DupFd(fd)
+
+
+def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
+    """Send a descriptor over a connection of this machine (a pipe, or AF_UNIX); the other side calls `recv_handle`."""
+    if isinstance(conn, _native.Wire):
+        conn.send(DupFd(handle))  # its socket is not for messages
+    else:
+        _standard.reduction.send_handle(conn, handle, destination_pid)
+
+
+def recv_handle(conn: Any) -> int:
+    """Receive a descriptor that `send_handle` sends.
+
+    Raises:
+        DescriptorLostError: if the sender has died meanwhile.
+        EOFError: if the other end has gone.
+    """
+    if isinstance(conn, _native.Wire):
+        return int(conn.recv().detach())
+    return int(_standard.reduction.recv_handle(conn))
+
+
+def _reduce_socket(sock: socket.socket) -> tuple[Any, ...]:
+    return _rebuild_socket, (DupFd(sock.fileno()), sock.family, sock.type, sock.proto)
+
+
+def _rebuild_socket(df: Any, family: int, type: int, proto: int) -> socket.socket:
+    return socket.socket(family, type, proto, fileno=df.detach())
 
 
 # --- the second attempt -------------------------------------------------------------------------------------------------
@@ -233,4 +283,5 @@ def _explain(error: Exception, obj: Any, root: str) -> None:
         error.add_note(f"{root}{''.join(path)}: {cause}")
 
 
+replace_standard(socket.socket, vars(_standard.reduction)["_reduce_socket"], _reduce_socket)
 _native.set_codec(dumps, loads)

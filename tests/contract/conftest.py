@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from multiprocessing import resource_sharer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,7 @@ def mp(instance: Instance) -> Iterator[BaseContext]:
     end: shoal would warn of a fork beside them in the next test.
     """
     yield instance.context()
-    resource_sharer.stop(LONG)
+    instance.module("resource_sharer").stop(LONG)
     if threading.active_count() > 1:
         gc.collect()  # a queue's thread ends with its queue
         eventually(lambda: threading.active_count() == 1, seconds=1)

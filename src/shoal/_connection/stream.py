@@ -172,4 +172,12 @@ def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
     return Connection(df.detach(), readable, writable)
 
 
+_theirs: Any = _standard.connection
+
+
+def _reduce_standard_connection(conn: Any) -> tuple[Any, ...]:
+    return _theirs.rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
+
+
 reduction.register(Connection, reduce_connection)
+reduction.replace_standard(_theirs.Connection, _theirs.reduce_connection, _reduce_standard_connection)
