@@ -30,7 +30,7 @@ ACTIVATE := export PATH='$(CURDIR)/$(BIN)':"$$PATH"
 
 # --- what a user says ---------------------------------------------------------------------------------------------------
 
-.PHONY: help demo test dev bench exhaust sanitize lint format tidy clean
+.PHONY: help demo test dev bench fuzz exhaust sanitize lint format tidy clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -55,6 +55,11 @@ dev:  ## for work: Python is taken from src/, the core is built in build/dev (re
 bench: ## compare with the standard library and others
 	@$(ALONE) installed requirements-bench
 	'$(BIN)/python' -m benchmarks $(ARGS)
+
+fuzz:  ## let atheris look for bytes from a socket that break a promise (ARGS='--seconds 600')
+	@$(ALONE) installed
+	if ! $(ALONE) requirements-fuzz; then echo "atheris is not to be had for this interpreter"; fi
+	'$(BIN)/python' tests/fuzz/run.py $(ARGS)
 
 exhaust:  ## kill every operation of the core at every step (long)
 	@$(ALONE) native-tests
@@ -103,7 +108,7 @@ clean:  ## remove everything that these targets made
 
 # --- what these consist of; called under the lock -----------------------------------------------------------------------
 
-.PHONY: environment installed developed native-tests requirements-build requirements-run requirements-test requirements-bench
+.PHONY: environment installed developed native-tests requirements-build requirements-run requirements-test requirements-bench requirements-fuzz
 
 # An environment fits if it stands where it was made and runs the interpreter that is wanted.
 environment:
@@ -133,7 +138,7 @@ print(*lists[sys.argv[1]], sep="\n")
 endef
 export LIST_REQUIREMENTS
 
-requirements-build requirements-run requirements-test requirements-bench: requirements-%: environment
+requirements-build requirements-run requirements-test requirements-bench requirements-fuzz: requirements-%: environment
 	@wanted=$$('$(BIN)/python' -c "$$LIST_REQUIREMENTS" $*)
 	if [[ "$$(cat '$(STATE)/requirements-$*' 2>/dev/null)" != "$$wanted" ]]; then
 	    echo "== installing what is needed to $*"
