@@ -6,7 +6,7 @@
     backend      what is measured: the standard library, shoal, the rivals
     pace         how long to measure, and the warm-up
     crew         child processes with a starting gun that belongs to neither side
-    queues, pipes, pools, locks, processes, lifetimes, named_memory      the rows, by subject
+    queues, pipes, sockets, pools, locks, processes, lifetimes, named_memory      the rows, by subject
     measure      one measurement, in an interpreter of its own
     runner       rounds of measurements, in turn; ratios
     machine      what the figures were measured on

@@ -22,6 +22,7 @@ class Feature(enum.Flag):
     PIPE = enum.auto()
     SYNCHRONIZE = enum.auto()
     PROCESS = enum.auto()
+    LISTENER = enum.auto()
     APPLY = enum.auto()
     MAP = enum.auto()
     CHUNKED_MAP = enum.auto()  # chooses the chunks itself
@@ -33,7 +34,17 @@ class Feature(enum.Flag):
     SHARED_CTYPES = enum.auto()
     POOL = APPLY | MAP | CHUNKED_MAP | IMAP_UNORDERED
     EVERYTHING = (
-        QUEUE | PIPE | SYNCHRONIZE | PROCESS | POOL | PARMAP | NAMED_MEMORY | SHARED_CTYPES | MANAGER | MANAGER_MAKES
+        QUEUE
+        | PIPE
+        | SYNCHRONIZE
+        | PROCESS
+        | LISTENER
+        | POOL
+        | PARMAP
+        | NAMED_MEMORY
+        | SHARED_CTYPES
+        | MANAGER
+        | MANAGER_MAKES
     )
 
 

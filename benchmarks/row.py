@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 GROWTH = " growth"  # how the names of extras end that say by how much something grew
 
-SUBJECTS = ("queues", "pipes", "pools", "locks", "cells", "managers", "processes", "lifetimes", "named_memory")
+SUBJECTS = (
+    "queues",
+    "pipes",
+    "sockets",
+    "pools",
+    "locks",
+    "cells",
+    "managers",
+    "processes",
+    "lifetimes",
+    "named_memory",
+)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ A channel moves the bytes: `Plain` here, `shoal._connection.tls.Encrypted` for T
 * ``begin()``: prepare, as far as possible; true when messages may go over it;
 * ``read(size)``: up to so many bytes, None if there are none yet, ``b""`` at the end of file;
 * ``write(data)`` and ``flush()``, which is true when all that was written has gone to the kernel;
-* ``heard``: whether anything has come from the other side;
+* ``heard``: whether anything has come from the other side; ``silent``: whether nothing can be there that the descriptor does not show;
 * ``connection()``: what the user gets in the end; ``close()``; ``fileno()``.
 
 Not a byte is read beyond the last message of the conversation. Until then the other side can make this one hold 260 bytes, and no more.
@@ -18,7 +18,7 @@ import socket
 import time
 from contextlib import suppress
 
-from shoal._connection.authentication import LONGEST_MESSAGE, AuthenticationError
+from shoal._connection.authentication import LONGEST_MESSAGE, WELCOME, AuthenticationError
 from shoal._connection.stream import Connection, frame, seconds_to_poll
 from shoal.errors import AuthenticationInterruptedError
 
@@ -31,10 +31,15 @@ if TYPE_CHECKING:
 __all__ = ["PATIENCE", "Admission", "Plain", "admit"]
 
 PATIENCE = 5.0  # seconds that the whole conversation may take
+SHORTEST = 4 + len(
+    WELCOME
+)  # bytes of the message that a conversation ends with: so many may be asked for without reading beyond it
 
 
 class Plain:
     """A socket, as it is. It is told with every call not to wait; the connection that it becomes waits."""
+
+    silent = True
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -154,7 +159,8 @@ class Admission:
             if self._over:
                 return self._channel.connection()  # type: ignore[no-any-return]
             if not self._listening:
-                self._say(None)
+                if self._say(None) and self._channel.silent:
+                    return None  # it cannot have answered yet
                 continue
             try:
                 message = self._hear()
@@ -166,31 +172,33 @@ class Admission:
             self._say(message)
         return None
 
-    def _say(self, heard: bytes | None) -> None:
-        """Give the conversation a message, or let it go on; send what it has to say."""
+    def _say(self, heard: bytes | None) -> bool:
+        """Give the conversation a message, or let it go on; send what it has to say. True if it wants to hear something."""
         try:
             said = self._conversation.send(heard)
         except StopIteration:
             self._over = True
-            return
+            return False
         self._listening = said is None
         if said is not None:
             self._channel.write(frame(len(said)) + said)
+        return self._listening
 
     def _hear(self) -> bytes | None:
         """Return the next message, or None if it is not there yet."""
         while True:
-            need = 4
-            if len(self._received) >= need:
+            need = SHORTEST
+            if len(self._received) >= 4:  # noqa: PLR2004 - the length
                 size = int.from_bytes(self._received[:4], "big", signed=True)
                 if not 0 <= size <= LONGEST_MESSAGE:
                     text = f"{size} bytes" if size >= 0 else "2 GiB or more"
                     raise AuthenticationError(
                         f"a message of {text} was announced, where authentication allows {LONGEST_MESSAGE}: {ODD}"
                     )
-                need += size
-                if len(self._received) == need:
-                    message, self._received = self._received[4:], b""
+                need = 4 + size
+                if len(self._received) >= need:
+                    # (More than one message came only from somebody who sends other ones than a conversation ends with.)
+                    message, self._received = self._received[4:need], self._received[need:]
                     return message
             data = self._channel.read(need - len(self._received))
             if data is None:
@@ -214,6 +222,7 @@ def admit(admission: Admission, until: float) -> Connection:
         TimeoutError: if that moment comes first.
         AuthenticationError: as `Admission.step`, and if the conversation takes longer than it may.
     """
+    poller = select.poll()
     while True:
         connection = admission.step()
         if connection is not None:
@@ -224,7 +233,6 @@ def admit(admission: Admission, until: float) -> Connection:
             raise TimeoutError("the other side has not accepted the connection in time")
         if now >= admission.deadline:
             raise admission.expire(f"the other side fell silent for {PATIENCE:g} s in the middle of authentication")
-        poller = select.poll()
         poller.register(admission, admission.events)
         wake = min(until, admission.deadline)
         try:

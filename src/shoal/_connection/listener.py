@@ -15,7 +15,6 @@ import threading
 import time
 import warnings
 from collections import deque
-from contextlib import suppress
 
 from shoal import _standard
 from shoal._connection import addresses, authentication
@@ -40,6 +39,31 @@ MOST_UNDER_WAY = 64  # connections that are being authenticated
 # admitted one after the other, so none is left in the middle of its conversation when `accept` returns.
 UNDISTURBED = 0.25
 EVICTABLE = 1.0  # seconds after which a connection makes room for a new one when there are too many
+
+
+class Bell:
+    """Wakes who is in `Listener.accept` when the listener is closed. Forked children ring their own: what they close is theirs alone."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._owner = os.getpid()
+
+    def fileno(self) -> int:
+        """Return the descriptor, readable once it has rung."""
+        return self._fd
+
+    def ring(self) -> None:
+        """Wake whoever waits, now and later."""
+        if self._owner == os.getpid():
+            os.eventfd_write(self._fd, 1)
+
+    def close(self) -> None:
+        """Take it down."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
 
 
 class Listener:
@@ -86,7 +110,7 @@ class Listener:
         self._left_at = time.monotonic()  # when the last of them left
         self._under_way: dict[int, tuple[Admission, Any]] = {}  # descriptor: connection, peer
         self._failed: deque[BaseException] = deque()
-        self._bells: set[int] = set()  # eventfds that wake those who are in `accept` when the listener is closed
+        self._bell = Bell()
         _standard.util.register_after_fork(self, Listener._leave_to_the_parent)
         if kind in INTERNET and tls is None:
             self._warn_if_open()
@@ -99,30 +123,23 @@ class Listener:
             OSError: if a client's connection broke, or the listener is closed.
         """
         self._open_listener()
-        bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._bells.add(bell)
-        try:
-            with self._turn:
-                self._count_only_time_in_accept()
-                try:
-                    connection, self._accepted_from = self._next(bell)
-                finally:
-                    self._left_at = time.monotonic()
-            return connection
-        finally:
-            self._bells.discard(bell)
-            os.close(bell)
+        with self._turn:
+            self._count_only_time_in_accept()
+            try:
+                connection, self._accepted_from = self._next()
+            finally:
+                self._left_at = time.monotonic()
+        return connection
 
     def close(self) -> None:
         """Stop listening, and hang up on clients that are not admitted yet; a thread that is in `accept` leaves it with OSError."""
         listener, self._listener = self._listener, None
         if listener is None:
             return
-        for bell in list(self._bells):
-            with suppress(OSError):
-                os.eventfd_write(bell, 1)
+        self._bell.ring()
         with self._turn:
             self._drop_all()
+            self._bell.close()
             listener.close()
 
     @property
@@ -152,7 +169,7 @@ class Listener:
             admission.started += absence
             admission.deadline += absence
 
-    def _next(self, bell: int) -> tuple[Connection, Any]:
+    def _next(self) -> tuple[Connection, Any]:
         listener = self._open_listener()
         patience = (
             listener._socket.gettimeout()
@@ -162,7 +179,7 @@ class Listener:
             self._expire(time.monotonic())
             if self._failed:
                 raise self._failed.popleft()
-            ready = self._wait(listener, bell, give_up)
+            ready = self._wait(listener, give_up)
             self._open_listener()
             for fd in [fd for fd in self._under_way if fd in ready]:
                 admitted = self._step(fd)
@@ -180,12 +197,12 @@ class Listener:
             raise OSError("listener is closed")
         return self._listener
 
-    def _wait(self, listener: SocketListener, bell: int, give_up: float) -> set[int]:
+    def _wait(self, listener: SocketListener, give_up: float) -> set[int]:
         """Sleep till something is to be done; return the descriptors that have something."""
         now = time.monotonic()
         wake, open_to_new = self._plan(now)
         poller = select.poll()
-        poller.register(bell, select.POLLIN)
+        poller.register(self._bell, select.POLLIN)
         if open_to_new:
             poller.register(listener._socket, select.POLLIN)
         for admission, _ in self._under_way.values():
@@ -221,7 +238,23 @@ class Listener:
         admission = self._admission(sock)
         fd = admission.fileno()
         self._under_way[fd] = (admission, peer)
-        return self._step(fd)
+        admitted = self._step(fd)
+        if admitted is None and len(self._under_way) == 1:
+            return self._undisturbed(fd, admission)
+        return admitted
+
+    def _undisturbed(self, fd: int, admission: Admission) -> tuple[Connection, Any] | None:
+        """Go on with the only one while it has the listener for itself: what would happen anyway, with less around it."""
+        poller = select.poll()
+        poller.register(self._bell, select.POLLIN)
+        while (left := admission.started + UNDISTURBED - time.monotonic()) > 0:
+            poller.register(admission, admission.events)
+            if [ready for ready, _ in poller.poll(left * 1000)] != [fd]:
+                break
+            admitted = self._step(fd)
+            if admitted is not None:
+                return admitted
+        return None
 
     def _admission(self, sock: socket.socket) -> Admission:
         if self._tls is None:
@@ -271,7 +304,7 @@ class Listener:
     def _leave_to_the_parent(self) -> None:
         """In a forked child: conversations belong to the parent."""
         self._turn = threading.RLock()
-        self._bells = set()
+        self._bell = Bell()
         self._drop_all()
 
     def _warn_if_open(self) -> None:

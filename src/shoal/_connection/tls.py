@@ -195,6 +195,8 @@ class Encrypted(Plain):
         host: whom the client has called; None on the listener's side.
     """
 
+    silent = False  # a record may hold more than one message
+
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str | None = None) -> None:
         super().__init__(sock)
         self._engine = Engine(context, host)
