@@ -30,7 +30,7 @@ __all__ = ["DupFd", "stop"]
 TICKET = 16  # bytes
 FD = struct.Struct("=i")
 HERE, UNKNOWN = b"\1", b"\0"  # answers
-LINGER = 500  # milliseconds that the thread stays when it has nothing left, since descriptors seldom come alone
+LINGER = 100  # milliseconds that the thread stays when it has nothing left, since descriptors seldom come alone
 PATIENCE = 20.0  # seconds that a receiver waits for an answer
 VISITORS = 128  # connections that may wait
 
