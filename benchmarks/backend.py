@@ -32,6 +32,7 @@ class Feature(enum.Flag):
     MANAGER_MAKES = enum.auto()  # objects, one after the other, on demand
     NAMED_MEMORY = enum.auto()
     SHARED_CTYPES = enum.auto()
+    THREADS = enum.auto()  # pools of threads
     POOL = APPLY | MAP | CHUNKED_MAP | IMAP_UNORDERED
     EVERYTHING = (
         QUEUE
@@ -45,6 +46,7 @@ class Feature(enum.Flag):
         | SHARED_CTYPES
         | MANAGER
         | MANAGER_MAKES
+        | THREADS
     )
 
 
@@ -102,7 +104,12 @@ BACKENDS = {
         Backend("multiprocessing", "multiprocessing", Feature.EVERYTHING),
         Backend("again", "multiprocessing", Feature.EVERYTHING),
         Backend("shoal", "shoal", Feature.EVERYTHING, distribution="shoal"),
-        Backend("billiard", "billiard", Feature.EVERYTHING & ~Feature.NAMED_MEMORY, distribution="billiard"),
+        Backend(
+            "billiard",
+            "billiard",
+            Feature.EVERYTHING & ~(Feature.NAMED_MEMORY | Feature.THREADS),
+            distribution="billiard",
+        ),
         Backend("faster-fifo", "faster_fifo", Feature.QUEUE, "FasterFifo", "faster-fifo"),
         Backend("loky", "loky", Feature.APPLY | Feature.MAP | Feature.IMAP_UNORDERED, "Loky", "loky"),
         Backend("joblib", "joblib", Feature.POOL & ~Feature.APPLY, "Joblib", "joblib"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections import deque
 from itertools import repeat
@@ -31,7 +32,12 @@ def fib(n: int) -> int:
 @row("apply", unit="s", better="lower", needs=Feature.APPLY, target=Target(ratio=20))
 def apply(backend: Backend, pace: Pace) -> Measurement:
     """`apply` of a trivial function: there and back."""
-    with backend.context().Pool(WORKERS) as pool:
+    return _seconds_per_apply(backend.context().Pool, pace)
+
+
+def _seconds_per_apply(make: Callable[[int], Any], pace: Pace) -> Measurement:
+    """Call `apply` again and again."""
+    with make(WORKERS) as pool:
 
         def phase(count: int) -> float:
             begin = time.perf_counter()
@@ -43,12 +49,12 @@ def apply(backend: Backend, pace: Pace) -> Measurement:
 
 
 def _tasks_per_second(
-    backend: Backend, pace: Pace, drive: Callable[[Any, range], object], *, tasks: int
+    make: Callable[[int], Any], pace: Pace, drive: Callable[[Any, range], object], *, tasks: int
 ) -> Measurement:
     """Hand over so many tasks in one call, once or as often as fills the time."""
     items = range(pace.choose(full=tasks, quick=tasks // 100))
 
-    with backend.context().Pool(WORKERS) as pool:
+    with make(WORKERS) as pool:
 
         def phase(count: int) -> float:
             begin = time.perf_counter()
@@ -60,24 +66,54 @@ def _tasks_per_second(
         return Measurement(len(items) / seconds_per_operation(phase, pace, first=1))
 
 
+def _map_one_by_one(pool: Any, items: range) -> None:
+    pool.map(trivial, items, chunksize=1)
+
+
+def _drain_unordered(pool: Any, items: range) -> None:
+    deque(pool.imap_unordered(trivial, items), maxlen=0)
+
+
+def _threads(backend: Backend) -> Callable[[int], Any]:
+    """What makes a pool of threads."""
+    make: Callable[[int], Any] = importlib.import_module(f"{backend.module}.pool").ThreadPool
+    return make
+
+
 @row("map chunksize 1", unit="tasks/s", better="higher", needs=Feature.MAP, target=Target(ratio=10))
 def map_chunksize_1(backend: Backend, pace: Pace) -> Measurement:
     """`map` of a trivial function over 10,000 ints, `chunksize=1`."""
-    return _tasks_per_second(backend, pace, lambda pool, items: pool.map(trivial, items, chunksize=1), tasks=10_000)
+    return _tasks_per_second(backend.context().Pool, pace, _map_one_by_one, tasks=10_000)
 
 
 @row("map", unit="tasks/s", better="higher", needs=Feature.CHUNKED_MAP, target=Target(ratio=1))
 def map_default(backend: Backend, pace: Pace) -> Measurement:
     """`map` of a trivial function over 100,000 ints, chunks left to the pool."""
-    return _tasks_per_second(backend, pace, lambda pool, items: pool.map(trivial, items), tasks=100_000)
+    return _tasks_per_second(backend.context().Pool, pace, lambda pool, items: pool.map(trivial, items), tasks=100_000)
 
 
 @row("imap_unordered", unit="tasks/s", better="higher", needs=Feature.IMAP_UNORDERED, target=Target(ratio=1))
 def imap_unordered(backend: Backend, pace: Pace) -> Measurement:
     """`imap_unordered` of a trivial function over 10,000 ints, chunksize 1 (the default)."""
-    return _tasks_per_second(
-        backend, pace, lambda pool, items: deque(pool.imap_unordered(trivial, items), maxlen=0), tasks=10_000
-    )
+    return _tasks_per_second(backend.context().Pool, pace, _drain_unordered, tasks=10_000)
+
+
+@row("thread pool apply", unit="s", better="lower", needs=Feature.THREADS, target=Target(ratio=1))
+def thread_pool_apply(backend: Backend, pace: Pace) -> Measurement:
+    """`ThreadPool(2).apply` of a trivial function: there and back."""
+    return _seconds_per_apply(_threads(backend), pace)
+
+
+@row("thread pool map chunksize 1", unit="tasks/s", better="higher", needs=Feature.THREADS, target=Target(ratio=1))
+def thread_pool_map(backend: Backend, pace: Pace) -> Measurement:
+    """`ThreadPool(2).map` of a trivial function over 10,000 ints, `chunksize=1`."""
+    return _tasks_per_second(_threads(backend), pace, _map_one_by_one, tasks=10_000)
+
+
+@row("thread pool imap_unordered", unit="tasks/s", better="higher", needs=Feature.THREADS, target=Target(ratio=1))
+def thread_pool_imap_unordered(backend: Backend, pace: Pace) -> Measurement:
+    """`ThreadPool(2).imap_unordered` of a trivial function over 10,000 ints, chunksize 1 (the default)."""
+    return _tasks_per_second(_threads(backend), pace, _drain_unordered, tasks=10_000)
 
 
 @row("parmap", unit="s", better="lower", needs=Feature.PARMAP, target=Target(ratio=1))

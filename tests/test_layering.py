@@ -21,7 +21,7 @@ PYTHON_FLOORS = (
     "reduction, resource_sharer, synchronize, heap, sharedctypes, _pickling, _pickling.*",
     "connection, _connection, _connection.*, queues, _queue_ends, resource_tracker, shared_memory",
     "process, _bootstrap, _main_module, popen_*, forkserver, _forkserver, _forkserver.*, spawn",
-    "pool, _pool, _pool.*, _parmap, managers, _managers, _managers.*",
+    "pool, _pool, _pool.*, dummy, dummy.*, _parmap, managers, _managers, _managers.*",
     "context, __init__",
     "cli, cli.*, __main__, _alias.*",
 )

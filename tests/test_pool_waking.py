@@ -11,6 +11,7 @@ import pytest
 
 import shoal
 from shoal._pool import collector, leadership
+from shoal.pool import ThreadPool
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 SECONDS = 20
 
 
-@pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(params=["processes", "threads"])
+def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for module in (leadership, collector):
         monkeypatch.setattr(module, "SLICE_SECONDS", 3600.0)
-    with shoal.get_context("fork").Pool(2) as pool:
+    make = ThreadPool if request.param == "threads" else shoal.get_context("fork").Pool
+    with make(2) as pool:
         yield pool
 
 

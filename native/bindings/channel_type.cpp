@@ -1,4 +1,6 @@
 // Floor 8: Channel, what queues are made of.
+#include <unistd.h>
+
 #include "bindings/types.hpp"
 
 #include "bindings/codec.hpp"
@@ -10,7 +12,14 @@ PyTypeObject* channel_type = nullptr;
 
 namespace {
 
+// A queue that foreign code selects on has an eventfd, which is rung by those who put and have it too: who was forked since, or was given it when started.
+struct ChannelHandle {
+  Handle base;
+  int bell_number;  // the eventfd's number plus 1; 0: none
+};
+
 Handle* handle(PyObject* self) { return reinterpret_cast<Handle*>(self); }
+int bell_of(const Handle* h) { return reinterpret_cast<const ChannelHandle*>(h)->bell_number - 1; }
 
 bool usable(Handle* h) {
   if (!check_held(h)) return false;
@@ -74,7 +83,7 @@ PyObject* put_object(Handle* h, PyObject* obj, int block, PyObject* timeout) {
   if (!usable(h) || !begin_wait(gil, block != 0, timeout)) return nullptr;
   Outgoing out;
   if (!encode(out, obj)) return nullptr;
-  const channel::Result r = channel::put(h->index, out.message, gil.wait);
+  const channel::Result r = channel::put(h->index, out.message, gil.wait, bell_of(h));
   end_wait(gil);
   release(out, r == channel::Result::kDone);
   switch (r) {
@@ -104,7 +113,7 @@ PyObject* get_object(Handle* h, int block, PyObject* timeout) {
   if (!usable(h) || !begin_wait(gil, block != 0, timeout)) return nullptr;
   Incoming in;
   in.taken.buffer = in.stack;
-  const channel::Result r = channel::get(h->index, in.taken, gil.wait);
+  const channel::Result r = channel::get(h->index, in.taken, gil.wait, bell_of(h));
   end_wait(gil);
   switch (r) {
     case channel::Result::kDone:
@@ -179,6 +188,40 @@ PyObject* channel_close(PyObject* self, PyObject*) {
   Py_RETURN_NONE;
 }
 
+PyObject* channel_set_bell(PyObject* self, PyObject* descriptor) {
+  const long fd = PyLong_AsLong(descriptor);
+  if (fd == -1 && PyErr_Occurred() != nullptr) return nullptr;
+  int& number = reinterpret_cast<ChannelHandle*>(self)->bell_number;
+  if (number != 0) close(number - 1);
+  number = static_cast<int>(fd) + 1;
+  Py_RETURN_NONE;
+}
+
+// Only where there is a bell.
+PyObject* channel_arm(PyObject* self, PyObject*) {
+  GilWait gil;
+  if (!usable(handle(self)) || bell_of(handle(self)) < 0)
+    return PyErr_Occurred() != nullptr ? nullptr : Py_NewRef(Py_None);
+  begin_wait_for_ever(gil);
+  channel::arm(handle(self)->index, channel::kArmedAlways, bell_of(handle(self)), gil.wait);
+  end_wait(gil);
+  if (PyErr_Occurred() != nullptr) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* channel_quieten(PyObject* self, PyObject*) {
+  if (!check_held(handle(self))) return nullptr;
+  if (bell_of(handle(self)) >= 0) channel::silence(*channel::at(handle(self)->index), bell_of(handle(self)));
+  Py_RETURN_NONE;
+}
+
+PyObject* channel_bell(PyObject* self, void*) { return PyLong_FromLong(bell_of(handle(self))); }
+
+void channel_dealloc(PyObject* self) {
+  if (const int bell = bell_of(handle(self)); bell >= 0) close(bell);
+  reinterpret_cast<destructor>(PyType_GetSlot(handle_type, Py_tp_dealloc))(self);
+}
+
 PyObject* channel_maxsize(PyObject* self, void*) {
   if (!check_held(handle(self))) return nullptr;
   return PyLong_FromUnsignedLongLong(channel::at(handle(self)->index)->maxsize);
@@ -198,19 +241,25 @@ PyMethodDef methods[] = {
     {"full", channel_full, METH_NOARGS, nullptr},
     {"_task_done", channel_task_done, METH_NOARGS, "Joinable: one message taken has been dealt with."},
     {"_join", channel_join, METH_NOARGS, "Joinable: waits until every message put has been dealt with."},
+    {"_set_bell", channel_set_bell, METH_O, "_set_bell(eventfd): takes the descriptor over."},
+    {"_arm", channel_arm, METH_NOARGS,
+     "From now on whoever puts and has the bell rings it; rings if there is a message."},
+    {"_quieten", channel_quieten, METH_NOARGS, "Silences the bell if there is no message."},
     {"close", channel_close, METH_NOARGS, "This process puts and gets no more."},
     {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef getset[] = {{"_maxsize", channel_maxsize, nullptr, "Messages; 0: unbounded.", nullptr},
+                        {"_bell", channel_bell, nullptr, "An eventfd; -1: none.", nullptr},
                         {"_closed", channel_closed, nullptr, nullptr, nullptr},
                         {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyType_Slot slots[] = {
     {Py_tp_init, reinterpret_cast<void*>(channel_init)},
     {Py_tp_new, reinterpret_cast<void*>(PyType_GenericNew)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(channel_dealloc)},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},
     {Py_tp_doc, const_cast<char*>("Channel(maxsize=0, *, joinable=False): messages, first in, first out.")},
     {0, nullptr}};
-PyType_Spec spec = {"shoal._native.Channel", sizeof(Handle), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
+PyType_Spec spec = {"shoal._native.Channel", sizeof(ChannelHandle), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
 
 }  // namespace
 

@@ -12,6 +12,7 @@ namespace {
 
 uint32_t handles_of[arena::kObjects];  // how many handles this process has of each object; under the GIL
 thread_local Mentions* collecting = nullptr;
+PyObject* carrier = nullptr;  // set_carrier(): makes a reference that brings its arena along; never let go of
 
 constexpr int kKinds = 16;
 struct Registered {
@@ -96,6 +97,11 @@ bool add_handle_type(PyObject* module) {
          PyModule_AddObjectRef(module, "Handle", reinterpret_cast<PyObject*>(handle_type)) == 0;
 }
 
+PyObject* set_carrier(PyObject*, PyObject* callable) {
+  carrier = Py_NewRef(callable);
+  Py_RETURN_NONE;
+}
+
 void register_kind(PyTypeObject* type, object::Kind kind) { registered[registered_count++] = {type, kind}; }
 
 void hold_new(Handle* self, object::Kind kind, uint32_t index, uint32_t generation) {
@@ -135,8 +141,13 @@ void end_mentions(Mentions& mentions) {
 PyObject* handle_reference(PyObject* self, PyObject*) {
   auto* h = reinterpret_cast<Handle*>(self);
   if (!check_held(h) || !note(h)) return nullptr;
-  return Py_BuildValue("KIII", static_cast<unsigned long long>(arena::header().id), static_cast<unsigned>(h->kind),
-                       h->index, h->generation);
+  PyObject* reference = Py_BuildValue("KIII", static_cast<unsigned long long>(arena::header().id),
+                                      static_cast<unsigned>(h->kind), h->index, h->generation);
+  if (carrier == nullptr || collecting != nullptr || reference == nullptr) return reference;
+  // Not pickled for a message of ours, nor for a child that shoal starts: for one that somebody else starts, perhaps.
+  PyObject* carried = PyObject_CallFunctionObjArgs(carrier, self, reference, nullptr);
+  Py_DECREF(reference);
+  return carried;
 }
 
 PyObject* handle_adopt(PyObject* type, PyObject* reference) {

@@ -38,6 +38,9 @@ void end_mentions(Mentions& mentions);  // frees the entries
 PyObject* handle_reference(PyObject* self, PyObject*);        // _reference()
 PyObject* handle_adopt(PyObject* type, PyObject* reference);  // classmethod _adopt(reference)
 
+// set_carrier(callable): what is asked, with handle and reference, for the reference that goes into a pickle which is no message of ours.
+PyObject* set_carrier(PyObject*, PyObject* callable);
+
 // Which kind of object a type's handles are for, so that a reference of another kind is refused. Set once per type by its module code.
 void register_kind(PyTypeObject* type, object::Kind kind);
 

@@ -256,6 +256,7 @@ PyMethodDef functions[] = {
      "slot_recover(token): gives back what a dead process held; False if there is nothing to do."},
     {"watcher_start", watcher_start, METH_O, "watcher_start(path): unless the tree has one."},
     {"watcher_pid", watcher_pid, METH_NOARGS, "0: none lives."},
+    {"set_carrier", set_carrier, METH_O, "set_carrier(callable): makes references for pickles that are no messages."},
     {"references_begin", references_begin, METH_NOARGS, nullptr},
     {"references_end", references_end, METH_VARARGS, "references_end(token=0)"},
     {nullptr, nullptr, 0, nullptr}};

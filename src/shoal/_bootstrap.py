@@ -54,6 +54,7 @@ _names_of_sys: dict[str, Any] = vars(sys)
 _become = _names_of_state.update
 _finalizers: dict[Any, Any] = _util._finalizer_registry
 _after_forkers: dict[Any, Any] = _util._afterfork_registry.data
+OWN = 1  # of the after-fork hooks: that of `_runtime.leaving`, for children that others fork
 _put_in_force = default_context.put_in_force
 _set_exit_code = _native.set_exit_code
 _STANDARD_EXIT = _util._exit_function
@@ -218,7 +219,7 @@ def after_fork() -> None:
     """Forget what belonged to the parent, and call what was registered for this moment."""
     if _finalizers:
         _finalizers.clear()
-    if _after_forkers:
+    if len(_after_forkers) > OWN:
         _util._run_after_forkers()
 
 

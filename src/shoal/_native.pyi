@@ -36,6 +36,7 @@ def memory_limit() -> int: ...            # bytes
 # Between begin and end (per thread), pickling a native object notes a reference to it; end returns an opaque capsule that keeps them
 # alive until it is attached to a message or to a reserved slot, or dropped.
 def references_begin() -> None: ...
+def set_carrier(carrier: Callable[[Handle, Reference], Reference]) -> None: ...  # makes the reference where neither a message nor a child of ours is pickled
 def references_end(token: int = 0) -> None: ...     # token: the reserved slot of the child that will adopt them; 0 drops them
 
 class Handle:
@@ -167,6 +168,11 @@ class Channel(Handle):
     def empty(self) -> bool: ...
     def full(self) -> bool: ...
     def close(self) -> None: ...                                # this handle refuses put and get from now on
+    def _set_bell(self, eventfd: int) -> None: ...              # takes the descriptor over; put rings it from `_arm` on
+    def _arm(self) -> None: ...
+    def _quieten(self) -> None: ...                             # silences the bell if there is no message
+    @property
+    def _bell(self) -> int: ...                                 # -1: none
     def _await(self, timeout: float | None) -> bool: ...        # whether there is a message by then; it stays
     def _task_done(self) -> None: ...
     def _join(self) -> None: ...

@@ -1,15 +1,16 @@
 """The ends of a queue as foreign code knows them: ``queue._reader`` and ``queue._writer``.
 
-The standard library's queues are pipes, and ``concurrent.futures``, loky and PyTorch select on the reading end. Ours are channels without a descriptor. A process
-that asks for one gets an eventfd, and a thread that keeps it readable while the queue has items: it sleeps until there is one, rings, and goes on
-when this process has emptied the queue. Readable and yet empty is possible when another process was faster, as with a shared pipe.
+The standard library's queues are pipes, and ``concurrent.futures``, loky and PyTorch select on the reading end. Ours are channels without a descriptor. A queue
+gets an eventfd when somebody asks for one; a ``SimpleQueue`` has it from the start, because ``concurrent.futures`` asks when its workers run already. Children
+inherit it, and whoever puts and has it rings it before the item is there: so a worker's last item is seen before its end. Those that got the queue in
+a message do not have it; for their sake a thread of the process that asked sleeps until there is an item, rings, and goes on when this process
+has emptied the queue. Readable and yet empty is possible when another process was faster, as with a shared pipe.
 
 Relies on `shoal._native.Channel` only.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import weakref
@@ -17,7 +18,7 @@ from typing import Any
 
 from shoal._runtime.threads import harmless
 
-__all__ = ["Ends", "Reader", "Writer"]
+__all__ = ["Ends", "Reader", "Writer", "hang_bell"]
 
 
 class Ends:
@@ -59,7 +60,6 @@ class Reader(_End):
     def __init__(self, queue: Any) -> None:
         super().__init__(queue)
         self._owner = 0
-        self._bell = -1
         self._emptied = threading.Event()
 
     def recv(self) -> Any:
@@ -79,24 +79,22 @@ class Reader(_End):
             self._owner != os.getpid()
         ):  # made when first asked for, and anew in a forked child, which has no thread of its parent's
             self._owner = os.getpid()
-            self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._emptied = threading.Event()
-            weakref.finalize(self, os.close, self._bell)
-            bell = threading.Thread(
-                target=_ring, args=(self._queue, self._bell, self._emptied), daemon=True, name="shoal-queue-bell"
+            hang_bell(queue)
+            queue._arm()
+            thread = threading.Thread(
+                target=_ring, args=(self._queue, self._emptied), daemon=True, name="shoal-queue-bell"
             )
-            harmless(bell)
-            bell.start()
-        elif queue.empty():
-            self._quieten()
-        return self._bell
+            harmless(thread)
+            thread.start()
+        self._quieten()
+        return int(queue._bell)
 
     def _quieten(self) -> None:
         queue = self._queue()
         if self._owner != os.getpid() or queue is None or not queue.empty():
             return
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._bell)
+        queue._quieten()
         self._emptied.set()
 
     def close(self) -> None:
@@ -105,8 +103,14 @@ class Reader(_End):
         self._emptied.set()
 
 
-def _ring(queue_reference: weakref.ref[Any], bell: int, emptied: threading.Event) -> None:
-    """Keep ``bell`` readable while the queue has items, as long as the queue lives."""
+def hang_bell(queue: Any) -> None:
+    """Give a queue its eventfd, if it has none."""
+    if queue._bell < 0:
+        queue._set_bell(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+
+
+def _ring(queue_reference: weakref.ref[Any], emptied: threading.Event) -> None:
+    """Keep the bell readable while the queue has items, as long as the queue lives."""
     while True:
         emptied.clear()
         queue = queue_reference()
@@ -115,12 +119,10 @@ def _ring(queue_reference: weakref.ref[Any], bell: int, emptied: threading.Event
         # Bounded, so that the thread does not keep a queue alive that nobody else uses.
         try:
             there = queue._await(60.0)
+            if there:
+                queue._arm()
         except (ValueError, OSError):  # closed
             return
         del queue
         if there:
-            try:
-                os.eventfd_write(bell, 1)
-            except OSError:  # the reader has gone
-                return
             emptied.wait()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import warnings
+from contextlib import nullcontext, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +20,7 @@ from shoal._pool.functions import Functions
 from shoal._pool.iterators import IMapIterator, IMapUnorderedIterator  # noqa: F401 - programs know them by this module
 from shoal._pool.results import ApplyResult, AsyncResult, MapResult, job_counter  # noqa: F401 - the same
 from shoal._pool.task_queue import TaskQueue
+from shoal._pool.thread_transport import SharedFunctions, ThreadEnd, ThreadQueues, ThreadWorkerEnd
 from shoal._pool.transport import TableEnd, TableWorkerEnd
 from shoal._runtime import default_context
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "ThreadPool"]
 
 INIT = "INIT"
 RUN = "RUN"
@@ -61,13 +63,18 @@ def worker(
     limit: Any = maxtasks
     if limit is not None and not (isinstance(limit, int) and limit >= 1):
         raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
-    if not isinstance(inqueue, _native.TaskTable):
+    end: Any
+    if isinstance(inqueue, _native.TaskTable):
+        end = TableWorkerEnd(inqueue)
+    elif isinstance(inqueue, ThreadQueues):
+        end = ThreadWorkerEnd(inqueue)
+    else:
         from shoal._pool.queue_transport import QueueWorkerEnd  # noqa: PLC0415 - rarely needed
 
-        end: Any = QueueWorkerEnd(inqueue, outqueue)
-    else:
-        end = TableWorkerEnd(inqueue)
-    _worker.serve(end, initializer, initargs, maxtasks, wrap_exception=wrap_exception)
+        end = QueueWorkerEnd(inqueue, outqueue)
+    # A process leaves by SystemExit, a thread by returning.
+    with suppress(SystemExit) if isinstance(inqueue, ThreadQueues) else nullcontext():
+        _worker.serve(end, initializer, initargs, maxtasks, wrap_exception=wrap_exception)
 
 
 class Pool(PoolCalls):
@@ -122,7 +129,7 @@ class Pool(PoolCalls):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
-        self._functions = Functions()
+        self._functions = self._name_functions()
         crew = Crew(self._pool, processes, self._starter())
         try:
             self._repopulate_pool()
@@ -173,6 +180,10 @@ class Pool(PoolCalls):
         from shoal._pool.queue_transport import QueueEnd  # noqa: PLC0415 - rarely needed
 
         return QueueEnd(self._inqueue, self._outqueue, self._quick_put, self._quick_get)
+
+    @staticmethod
+    def _name_functions() -> Any:
+        return Functions()
 
     _quick_put: Any = None
     _quick_get: Any = None
@@ -265,6 +276,50 @@ class Pool(PoolCalls):
         self._collector.join()
         for process in list(self._pool):
             process.join()
+
+
+class ThreadPool(Pool):
+    """A pool of worker threads of this process, with the methods of :class:`Pool`.
+
+    Nothing is pickled: functions, arguments and results are the objects themselves. A thread cannot be killed, so ``terminate()`` drops what no
+    worker has begun, fails what is under way, and leaves the threads to finish what they run; ``join()`` waits for them.
+
+    Args:
+        processes: number of threads; as many as there are CPUs to use if None.
+        initializer: called in each thread when it starts. If it raises, the pool is broken: every call fails with that cause.
+        initargs: what it is called with.
+
+    Raises:
+        ValueError: if `processes` is not positive.
+        TypeError: if `initializer` cannot be called.
+    """
+
+    _wrap_exception = False
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: N802, ARG004 - as in the base class
+        """Make a worker's thread; a subclass may make another kind."""
+        from shoal.dummy.process import DummyProcess  # noqa: PLC0415 - only for pools of threads
+
+        return DummyProcess(*args, **kwds)
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
+        super().__init__(processes, initializer, initargs)
+
+    def _setup_queues(self) -> None:
+        self._inqueue = self._outqueue = ThreadQueues()
+
+    def _application_end(self) -> Any:
+        return ThreadEnd(self._inqueue)
+
+    @staticmethod
+    def _name_functions() -> Any:
+        return SharedFunctions()
 
 
 def _terminate_pool(collector: Collector) -> None:

@@ -15,7 +15,7 @@ import os
 import sys
 
 from shoal import _bootstrap, _standard
-from shoal._runtime import default_context
+from shoal._runtime import default_context, leaving
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class BaseProcess(_standard.process.BaseProcess):
 _StandardProcess: Any = _standard.process.BaseProcess
 _STANDARD_BOOTSTRAP = _StandardProcess._bootstrap
 _BOOTSTRAP = BaseProcess._bootstrap
+
+leaving.prepare_forked_children()
 
 
 def replaces_bootstrap(process: Any) -> bool:

@@ -13,7 +13,7 @@ import types
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any
 
-from shoal import _native, _queue_ends
+from shoal import _native, _queue_ends, _standard, reduction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,9 @@ class _Queue(_native.Channel):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As in the standard library, what a subclass has added to the object stays behind.
-        return type(self)._adopt, (self._reference(),)
+        if self._bell < 0 or _standard.context.get_spawning_popen() is None:
+            return type(self)._adopt, (self._reference(),)
+        return _rebuild_with_bell, (type(self), self._reference(), reduction.DupFd(self._bell))
 
     @property
     def _reader(self) -> _queue_ends.Reader:
@@ -44,6 +46,12 @@ class _Queue(_native.Channel):
         if self._ends is None:
             self._ends = _queue_ends.Ends(self)
         return self._ends
+
+
+def _rebuild_with_bell(cls: Any, reference: Any, bell: Any) -> Any:
+    queue = cls._adopt(reference)
+    queue._set_bell(bell.detach())
+    return queue
 
 
 class Queue(_Queue):
@@ -123,6 +131,7 @@ class SimpleQueue(_Queue):
 
     def __init__(self, *, ctx: Any = None) -> None:  # noqa: ARG002 - the standard signature
         super().__init__()
+        _queue_ends.hang_bell(self)
 
     def put(self, obj: object) -> None:  # type: ignore[override]
         """Puts an item; never waits."""

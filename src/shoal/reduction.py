@@ -285,3 +285,19 @@ def _explain(error: Exception, obj: Any, root: str) -> None:
 
 replace_standard(socket.socket, vars(_standard.reduction)["_reduce_socket"], _reduce_socket)
 _native.set_codec(dumps, loads)
+
+
+# --- pickled by others --------------------------------------------------------------------------------------------------
+
+
+def _carried(handle: _native.Handle, reference: _native.Reference) -> _native.Reference:
+    """Make the reference of a shared object in a pickle that is not shoal's: one for a child that others start has to bring the arena along."""
+    popen = _standard.context.get_spawning_popen()
+    if popen is None:
+        return reference
+    from shoal._pickling.carrying import carry  # noqa: PLC0415 - rarely needed
+
+    return carry(handle, reference, popen)
+
+
+_native.set_carrier(_carried)

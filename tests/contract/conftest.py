@@ -17,7 +17,7 @@ import pytest
 # Spawned children import the functions that they run; they are given this process's sys.path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from contract_children.instances import INSTANCES, Instance
+from contract_children.instances import INSTANCES, THREADS, Instance
 from contract_children.partner import Partner
 from contract_children.waiting import LONG, eventually
 
@@ -37,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "shoal_only(reason): by design the standard library behaves otherwise",
         "standard_only(reason): by design shoal behaves otherwise",
         "methods(*names): the start methods that the test is about (all unless told)",
+        "threads_too: the tests hold for the packages' `dummy` as well",
+        "processes_only(reason): among those, one that does not",
     ):
         config.addinivalue_line("markers", line)
 
@@ -52,6 +54,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     marker = metafunc.definition.get_closest_marker
     instances = INSTANCES
+    if marker("threads_too") and not marker("processes_only"):
+        instances = [*INSTANCES, *THREADS]
     for name, library in (("shoal_only", "shoal"), ("standard_only", "standard")):
         if only := marker(name):
             if not only.args:
@@ -79,7 +83,8 @@ def mp(instance: Instance) -> Iterator[BaseContext]:
         gc.collect()  # a queue's thread ends with its queue
         eventually(lambda: threading.active_count() == 1, seconds=1)
     for child in instance.module().active_children():
-        child.kill()
+        if instance.method != "threads":
+            child.kill()
         child.join()
 
 

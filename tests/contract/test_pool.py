@@ -6,11 +6,14 @@ import itertools
 import os
 import pickle
 import threading
+from multiprocessing import TimeoutError  # noqa: A004 - its name
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from contract_children import tasks
 from contract_children.waiting import LONG, SHORT, eventually
+
+from shoal.errors import PoolTerminatedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from multiprocessing.pool import Pool
 
     from contract_children.instances import Instance
+
+pytestmark = pytest.mark.threads_too
 
 MEGABYTES_10 = 10 * 1024 * 1024
 
@@ -55,6 +60,7 @@ def gated(mp: BaseContext) -> Iterator[Callable[[int], Gated]]:
 # --- one task ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes_only("the workers of the other pool are in this process")
 def test_apply_gives_what_the_function_returned_in_a_worker(pool: Pool, instance: Instance):
     assert pool.apply(tasks.square, (7,)) == 49
     assert pool.apply(tasks.add, ("a", "b"), {"factor": 2}) == "abab"
@@ -75,7 +81,7 @@ def test_apply_async_gives_a_result_to_wait_for(pool: Pool):
     assert result.get() == result.get(timeout=0) == "ab"
 
 
-def test_a_result_that_is_not_there_yet_says_so(mp: BaseContext, gated: Callable[[int], Gated]):
+def test_a_result_that_is_not_there_yet_says_so(gated: Callable[[int], Gated]):
     at = gated(1)
     result = at.pool.apply_async(tasks.pass_gate, ("through",))
     mapped = at.pool.map_async(tasks.pass_gate, ["one", "other"])
@@ -85,9 +91,9 @@ def test_a_result_that_is_not_there_yet_says_so(mp: BaseContext, gated: Callable
         with pytest.raises(ValueError, match="not ready"):
             each.successful()
         assert each.wait(SHORT) is None
-        with pytest.raises(mp.TimeoutError):
+        with pytest.raises(TimeoutError):
             each.get(timeout=SHORT)
-        with pytest.raises(mp.TimeoutError):
+        with pytest.raises(TimeoutError):
             each.get(0)
     at.gate.release()
     assert result.get(LONG) == "through"
@@ -172,16 +178,14 @@ def test_results_reach_the_thread_that_asked(pool: Pool):
 # --- iterators ---------------------------------------------------------------------------------------------------------------
 
 
-def test_imap_gives_each_result_as_soon_as_it_and_those_before_are_there(
-    mp: BaseContext, gated: Callable[[int], Gated]
-):
+def test_imap_gives_each_result_as_soon_as_it_and_those_before_are_there(gated: Callable[[int], Gated]):
     at = gated(2)
     results = at.pool.imap(tasks.pass_gate_unless_zero, range(3))
     assert iter(results) is results
     assert next(results) == 0, "what comes first is not held back by what comes later"
-    with pytest.raises(mp.TimeoutError):
+    with pytest.raises(TimeoutError):
         results.next(timeout=SHORT)
-    with pytest.raises(mp.TimeoutError):
+    with pytest.raises(TimeoutError):
         results.next(0)
     at.gate.release()
     assert results.next(LONG) == 1
@@ -193,12 +197,12 @@ def test_imap_gives_each_result_as_soon_as_it_and_those_before_are_there(
             next(results)
 
 
-def test_imap_unordered_gives_what_is_ready(mp: BaseContext, gated: Callable[[int], Gated]):
+def test_imap_unordered_gives_what_is_ready(gated: Callable[[int], Gated]):
     at = gated(2)
     results = at.pool.imap_unordered(tasks.pass_gate_if_zero, range(4))
     assert at.started.acquire(timeout=LONG)
     assert sorted(results.next(LONG) for _ in range(3)) == [1, 2, 3]
-    with pytest.raises(mp.TimeoutError):
+    with pytest.raises(TimeoutError):
         results.next(timeout=SHORT)
     at.gate.release()
     assert results.next(LONG) == 0
@@ -284,12 +288,14 @@ def test_a_callback_may_hand_in_more_work(pool: Pool):
 # --- workers -----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes_only("threads share what an initializer sets")
 def test_each_worker_is_initialized_once_before_its_first_task(mp: BaseContext):
     with mp.Pool(2, initializer=tasks.hold_number, initargs=(42,)) as pool:
         for _ in range(3):
             assert {number for _, number in pool.map(tasks.held_number, range(20), chunksize=1)} == {42}
 
 
+@pytest.mark.processes_only("threads are not replaced")
 def test_a_worker_is_replaced_after_its_number_of_tasks(mp: BaseContext):
     with mp.Pool(1, tasks.hold_number, (1,), maxtasksperchild=2) as pool:
         done = pool.map(tasks.held_number, range(5), chunksize=1)
@@ -302,6 +308,7 @@ def test_a_worker_is_replaced_after_its_number_of_tasks(mp: BaseContext):
         pool.join()
 
 
+@pytest.mark.processes_only("threads are not replaced")
 def test_wrong_arguments_are_refused_before_anything_starts(mp: BaseContext):
     before = mp.active_children()
     for processes in (0, -1):
@@ -315,6 +322,7 @@ def test_wrong_arguments_are_refused_before_anything_starts(mp: BaseContext):
     assert mp.active_children() == before
 
 
+@pytest.mark.processes_only("a pool of threads starts its own")
 def test_the_workers_are_children_that_the_context_starts(mp: BaseContext, instance: Instance):
     before = set(mp.active_children())
     with instance.module("pool").Pool(2, context=mp) as pool:
@@ -363,6 +371,7 @@ def test_a_closed_pool_takes_no_work_and_finishes_what_it_has(mp: BaseContext, g
     assert not workers & set(mp.active_children())
 
 
+@pytest.mark.processes_only("a thread cannot be ended")
 def test_terminate_ends_the_workers_whatever_they_do(mp: BaseContext, gated: Callable[[int], Gated]):
     before = set(mp.active_children())
     at = gated(2)
@@ -380,14 +389,14 @@ def test_terminate_ends_the_workers_whatever_they_do(mp: BaseContext, gated: Cal
 
 
 @pytest.mark.shoal_only("the standard library leaves them without an answer for ever")
-def test_terminate_answers_for_the_tasks_that_it_cut_off(gated: Callable[[int], Gated], instance: Instance):
+def test_terminate_answers_for_the_tasks_that_it_cut_off(gated: Callable[[int], Gated]):
     at = gated(1)
     result = at.pool.map_async(tasks.pass_gate, range(50), chunksize=1)
     items = at.pool.imap(tasks.pass_gate, range(50))
     assert at.started.acquire(timeout=LONG)
     at.pool.terminate()
     for get in (result.get, items.next):
-        with pytest.raises(instance.module("errors").PoolTerminatedError):
+        with pytest.raises(PoolTerminatedError):
             get(LONG)
 
 
@@ -413,6 +422,7 @@ def test_a_pool_is_not_pickled(pool: Pool):
         pickle.dumps(pool)
 
 
+@pytest.mark.processes_only("threads share what an initializer sets")
 def test_two_pools_keep_to_themselves(mp: BaseContext):
     with mp.Pool(1, tasks.hold_number, (1,)) as one, mp.Pool(1, tasks.hold_number, (2,)) as other:
         results = [pool.map_async(tasks.held_number, range(5)) for pool in (one, other)]

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from contract_children.instances import Instance
 
 
+pytestmark = pytest.mark.threads_too
+
+
 def assert_remote(error: BaseException, *words: str) -> None:
     """Its cause shows the traceback of where it was raised."""
     assert "Traceback" in str(error.__cause__)
@@ -22,6 +25,7 @@ def assert_remote(error: BaseException, *words: str) -> None:
         assert word in str(error.__cause__)
 
 
+@pytest.mark.processes_only("nothing is pickled for a thread")
 def test_an_exception_arrives_whole_with_the_traceback_from_the_worker(pool: Pool):
     for call in (
         lambda: pool.apply(tasks.fail, (7,)),
@@ -93,6 +97,7 @@ def test_an_input_that_fails_is_reported_where_it_stands(pool: Pool):
     assert pool.apply(tasks.square, (3,)) == 9
 
 
+@pytest.mark.processes_only("nothing is pickled for a thread")
 def test_a_result_that_cannot_be_pickled_is_a_maybe_encoding_error(pool: Pool, instance: Instance):
     kind = instance.module("pool").MaybeEncodingError
     for call in (
@@ -111,6 +116,7 @@ def test_a_result_that_cannot_be_pickled_is_a_maybe_encoding_error(pool: Pool, i
     assert pool.map(tasks.square, range(3)) == [0, 1, 4], "the workers go on"
 
 
+@pytest.mark.processes_only("nothing is pickled for a thread")
 def test_an_exception_that_cannot_be_pickled_is_a_maybe_encoding_error(pool: Pool, instance: Instance):
     kind = instance.module("pool").MaybeEncodingError
     failed: list[Any] = []

@@ -52,7 +52,8 @@ def main(common_fd: int, plan_fd: int) -> None:
     _bootstrap.rehearse()
     gc.collect()
     gc.freeze()  # children need not look at, and hence copy, what the server has
-    _Server(socket.socket(fileno=common_fd), main_module).serve()
+    with socket.socket(fileno=common_fd) as common:
+        _Server(common, main_module).serve()
 
 
 def _preload(plan: dict[str, Any], common_fd: int) -> MainModule:

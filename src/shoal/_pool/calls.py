@@ -165,7 +165,7 @@ class PoolCalls:
         iterable: Iterable[Any],
         chunksize: int = 1,
         *,
-        buffersize: int | None = BUFFER,
+        buffersize: int | None = None,
     ) -> IMapIterator:
         """Apply `func` to each item; returns an iterator of the results, in the order of the items.
 
@@ -173,14 +173,16 @@ class PoolCalls:
             func: any callable.
             iterable: the items; read in a thread of the pool.
             chunksize: items that make a task.
-            buffersize: items on their way and results not yet taken, at most. None for no limit.
+            buffersize: tasks handed in whose results have not been taken yet, at most: so much of `iterable` is read ahead. When ``join()`` is
+                called, no more of it is read. If None, about 4,096 items are read ahead, and ``join()`` waits until all of them have been worked
+                on.
 
         Raises:
-            ValueError: if the pool is not running, or `chunksize` is less than 1.
+            ValueError: if the pool is not running, or `chunksize` or `buffersize` is less than 1.
+            TypeError: if `buffersize` is not an integer.
         """
         self._check_running()
-        if chunksize < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        _check_sizes(chunksize, buffersize)
         result = IMapIterator(self)
         self._stream(result, func, iterable, chunksize, buffersize)
         return result
@@ -191,12 +193,11 @@ class PoolCalls:
         iterable: Iterable[Any],
         chunksize: int = 1,
         *,
-        buffersize: int | None = BUFFER,
+        buffersize: int | None = None,
     ) -> IMapUnorderedIterator:
         """Like :meth:`imap`; the results come in the order in which they are ready."""
         self._check_running()
-        if chunksize < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+        _check_sizes(chunksize, buffersize)
         result = IMapUnorderedIterator(self)
         self._stream(result, func, iterable, chunksize, buffersize)
         return result
@@ -302,8 +303,9 @@ class PoolCalls:
                 self._functions.get(func),
                 starred=False,
                 chunks=None if chunksize == 1 else Chunks(length or 0, len(self._pool), chunksize),
-                buffersize=None if buffersize is None else max(buffersize, chunksize),
+                buffersize=max(BUFFER, chunksize) if buffersize is None else buffersize * chunksize,
                 stream=True,
+                leavable=buffersize is not None,
             )
         except Exception as error:  # noqa: BLE001 - as in the standard library, it is the first outcome
             result._set(0, (False, error))
@@ -312,3 +314,14 @@ class PoolCalls:
         result._source = source
         collector.answer_for(result, eager=False)
         feed_in_background(collector, source, may_block=not builtin)
+
+
+def _check_sizes(chunksize: int, buffersize: Any) -> None:
+    if chunksize < 1:
+        raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+    if buffersize is None:
+        return
+    if not isinstance(buffersize, int):
+        raise TypeError(f"buffersize must be an integer or None, not {type(buffersize).__name__}")
+    if buffersize < 1:
+        raise ValueError(f"buffersize must be 1+ or None, not {buffersize!r}")

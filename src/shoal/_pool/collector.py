@@ -63,6 +63,7 @@ class Collector(Leadership):
         self.backlog: deque[Source | Calls] = deque()  # what is fed by the collector thread
         self.calls = Calls(self)
         self.waiting_feeders: deque[threading.Event] = deque()
+        self.feeders: set[threading.Thread] = set()
         self.leavers: deque[int] = deque()  # pids of workers that have said they leave
         self.attention = False  # look at the workers
         self.undertaker = Undertaker(self, initializer_timeout, forked=forked)
@@ -374,6 +375,8 @@ class Collector(Leadership):
         thread = self.thread
         if thread is not None and not (self.terminating and thread is threading.current_thread()):
             thread.join()
+        for feeder in self.feeders - {threading.current_thread()}:
+            feeder.join(SLICE_SECONDS)  # unless its input blocks it is as good as gone
 
     def abandon(self) -> None:
         """In a forked child: nothing that is outstanding will ever arrive."""
@@ -399,7 +402,7 @@ class Collector(Leadership):
         self.crew.terminate()
         self.crew.forget()
         with suppress(Exception):
-            self.end.close()
+            self.end.drop()
         error = PoolTerminatedError("the pool was terminated before the task was finished")
         for job in list(self.cache.values()):
             job.drop(error)

@@ -91,9 +91,9 @@ class Crew:
         return list(self._members.values())
 
     def by_pid(self, pid: int) -> Member | None:
-        """Find a worker."""
+        """Find a worker by its process id, or its thread's identifier."""
         for member in self.members():
-            if getattr(member.process, "pid", None) == pid:
+            if getattr(member.process, "ident", None) == pid:
                 return member
         return None
 
@@ -136,7 +136,7 @@ class Crew:
         now = time.monotonic()
         found = []
         for member in self.members():
-            if member.ready:
+            if member.ready or member.fileno is None:  # a thread: nobody could end it
                 continue
             if not member.started and member.replacement and forked and now - member.since > STARTUP_SECONDS:
                 found.append((member, "start"))

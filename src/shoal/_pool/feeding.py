@@ -32,6 +32,7 @@ BUILTIN_SEQUENCES = (list, tuple, range, str, bytes)  # of these exactly: iterat
 PLAIN = frozenset({int, float, str, bytes, bool, type(None)})  # of these exactly: pickling cannot fail
 AT_ONCE = 256  # tasks submitted by one native call
 LONG_SECONDS = 0.02  # one round of feeding takes no longer, if it can be helped
+DEAR_SECONDS = 0.0001  # submitting an item that takes longer is taken into account at once
 PAUSE_SECONDS = 0.5  # a feeding thread that found no room looks again that soon, should nobody have woken it
 BUFFER = 4096  # outcomes of an imap that nobody has taken, and items on their way, at most
 
@@ -48,6 +49,8 @@ class Source:
         starred: whether an item is a tuple of arguments.
         chunks: sizes of chunks; None for one task an item.
         buffersize: for ``imap``: items on their way and outcomes not yet taken, at most; None for no limit.
+        stream: whether it is an ``imap``.
+        leavable: whether ``join()`` ends the input. Else ``join()`` lifts the limit, and waits until all of it has been worked on.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Source:
         chunks: Chunks | None,
         buffersize: int | None = None,
         stream: bool = False,
+        leavable: bool = False,
     ) -> None:
         self._collector = collector
         self._job = job
@@ -72,6 +76,7 @@ class Source:
         self._chunks = chunks
         self._buffersize = buffersize
         self._stream = stream
+        self._leavable = leavable
         self._mode = (
             (ITEMS + (STARRED if starred else 0) + (EACH if stream else 0)) if chunks else (STAR if starred else ONE)
         )
@@ -96,12 +101,13 @@ class Source:
         if self._chunks is not None:
             allowed = min(allowed, self._chunks.in_flight - in_flight)
         if self._buffersize is not None and not collector.joining:
+            each = 1 if self._chunks is None else self._chunks.next_size(1)
             left = self._buffersize - (self.position - self._job._taken)
-            if left <= 0:
+            if left < each:
                 self.starved = True  # first tell, then look: an outcome may be taken meanwhile
                 left = self._buffersize - (self.position - self._job._taken)
-            self.starved = left <= 0
-            allowed = min(allowed, left if self._chunks is None else -(-left // self._chunks.next_size(1)))
+            self.starved = left < each
+            allowed = min(allowed, left // each)
         # A job with nothing on its way always gets something, or it would never be woken.
         return max(allowed, 0 if in_flight or self.starved else 1)
 
@@ -117,7 +123,9 @@ class Source:
 
     def eaten(self) -> None:
         """The consumer of a starved job took an outcome."""
-        if self._buffersize is None or 2 * (self.position - self._job._taken) <= self._buffersize:
+        limit = self._buffersize
+        # A large buffer is filled again when half of it is empty, a small one as soon as there is room.
+        if limit is None or limit <= AT_ONCE or 2 * (self.position - self._job._taken) <= limit:
             self.starved = False
             if self._room_again is not None:
                 self._room_again.set()
@@ -129,7 +137,7 @@ class Source:
         again = self._room_again = self._room_again or threading.Event()
         again.clear()
         self._collector.waiting_feeders.append(again)
-        if self._allowance() <= 0:
+        if self._allowance() <= 0 and not self._collector.terminating:
             again.wait(PAUSE_SECONDS)
         with suppress(ValueError):
             self._collector.waiting_feeders.remove(again)
@@ -147,7 +155,7 @@ class Source:
         Raises:
             Exception: of a driven job (``map``): what pickling, or the iterator, raised. It is over then.
         """
-        if self.exhausted:
+        if self.exhausted or self._left():
             return
         try:
             allowed = self._allowance()
@@ -160,6 +168,13 @@ class Source:
             if self.driven:
                 raise
             self._job.fail(error)
+
+    def _left(self) -> bool:
+        """Whether nobody is going to take what is still to come: then the input ends here."""
+        if self._leavable and self._collector.joining:
+            self._end()
+            return True
+        return False
 
     def _end(self) -> None:
         self.exhausted = True
@@ -181,20 +196,72 @@ class Source:
             else:
                 items = tuple(islice(self._iterator, count))
         except Exception as error:  # noqa: BLE001 - the user's iterator: its error is an outcome, as in the standard library
-            if self._stream:
-                index = self.position
-                self.position += 1
-                self._end()
-                self._job.one(index, Failure(error))
-                self._collector.call_leader()
-            else:
-                self._job.spoil(error)
-                self._end()
+            self._input_failed(error)
             return None
         if not items:
             self._end()
             return None
         return items
+
+    def _input_failed(self, error: Exception) -> None:
+        if self._stream:
+            index = self.position
+            self.position += 1
+            self._end()
+            self._job.one(index, Failure(error))
+            self._collector.call_leader()
+        else:
+            self._job.spoil(error)
+            self._end()
+
+    def trickle(self) -> None:
+        """Submit items one by one as they come, as many as may be submitted now."""
+        if self._left():
+            return
+        allowed = self._allowance()
+        if allowed <= 0:
+            self.wait_for_room()
+        elif self._chunks is not None:
+            self._feed_chunks(1)
+        elif self._function.data is not None:
+            self._feed_items(1)
+        else:
+            self._trickle_items(min(allowed, AT_ONCE))
+
+    def _trickle_items(self, count: int) -> None:
+        collector, job, function = self._collector, self._job, self._function
+        ledger, window, submit, iterator = collector.ledger, collector.window, collector.end.submit, self._iterator
+        mode, key = self._mode + function.fresh, function.key
+        first = ledger.reserve(count)  # numbers that are not used do no harm
+        row = Batch(job, first - self.position, function.name)
+        spent, sent = 0.0, 0
+        for task in range(first, first + count):
+            if collector.room() <= 0:
+                break
+            try:
+                item = next(iterator)
+            except StopIteration:
+                self._end()
+                break
+            except Exception as error:  # noqa: BLE001 - as in _pull
+                self._input_failed(error)
+                break
+            if self.exhausted or collector.terminating:
+                break
+            self.position += 1
+            ledger.enter(task, 1, row, job)
+            self._entered_up_to(self.position)
+            began = perf_counter()
+            try:
+                submit(task, (mode, key, item))
+            except Exception as error:  # noqa: BLE001 - pickling runs foreign code
+                self._refused(task, row, error)
+            seconds = perf_counter() - began
+            spent += seconds
+            sent += 1
+            if seconds > DEAR_SECONDS:
+                window.observe(1, seconds)
+        window.observe(sent, spent)
 
     def _feed_items(self, count: int) -> None:
         items = self._pull(count)
@@ -254,15 +321,20 @@ class Source:
             try:
                 collector.end.submit(task, (mode, key, item))
             except Exception as error:
-                name_culprit(error, mode)
                 if self.driven:
+                    name_culprit(error, mode)
                     ledger.withdraw(task, first + count - task, job)
                     raise
-                ledger.withdraw(task, 1, job)
-                job.one(task - row.shift, Failure(error))
-                job.closed(task)
-                collector.call_leader()
+                self._refused(task, row, error)
         collector.window.observe(count, perf_counter() - began)
+
+    def _refused(self, task: int, row: Batch, error: Exception) -> None:
+        """An item cannot be pickled: that is its outcome."""
+        name_culprit(error, self._mode)
+        self._collector.ledger.withdraw(task, 1, self._job)
+        self._job.one(task - row.shift, Failure(error))
+        self._job.closed(task)
+        self._collector.call_leader()
 
     def _submit_parcel(self, index: int, item: Any) -> None:
         collector, job = self._collector, self._job
@@ -310,13 +382,12 @@ class Feeder(threading.Thread):
     def run(self) -> None:
         """Pull and submit, one by one, until the end of the input or of the pool."""
         source, collector = self._source, self._collector
-        while not (source.exhausted or collector.terminating or collector.broken is not None):
-            if source._allowance() <= 0:
-                source.wait_for_room()
-            elif source._chunks is None:
-                source._feed_items(1)
-            else:
-                source._feed_chunks(1)
+        collector.feeders.add(self)
+        try:
+            while not (source.exhausted or collector.terminating or collector.broken is not None):
+                source.trickle()
+        finally:
+            collector.feeders.discard(self)
 
 
 def feed_in_background(collector: Collector, source: Source, *, may_block: bool) -> None:

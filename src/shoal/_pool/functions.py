@@ -46,7 +46,7 @@ class Function:
     """A callable, ready to be named in tasks.
 
     Attributes:
-        key: a short pickle, or the number of a long one.
+        key: a short pickle, or the number of a long one (or, where nothing is pickled, what holds the callable itself).
         data: the long pickle, else None.
         fresh: 0, or :data:`FRESH`, to be added to a task's mode.
         original: the callable itself: as long as a job holds it, what its pickle refers to stays alive.
@@ -58,7 +58,7 @@ class Function:
         data = bytes(ForkingPickler.dumps(original))
         self.original = original
         self.fresh = 0 if type(original) in STATELESS else FRESH
-        self.key: bytes | int = data if len(data) <= SHORT else next(_numbers)
+        self.key: Any = data if len(data) <= SHORT else next(_numbers)
         self.data: bytes | None = None if len(data) <= SHORT else data
 
     @property
@@ -103,7 +103,8 @@ class LearnedFunctions:
     """What a worker knows of functions."""
 
     def __init__(self) -> None:
-        self.objects: dict[bytes | int, Callable[..., Any]] = {}
+        self.objects: dict[Any, Callable[..., Any]] = {}
+        self.known = self.objects.get
         self._pickles: OrderedDict[int, bytes] = OrderedDict()
 
     def resolve(self, payload: tuple[Any, ...]) -> Callable[..., Any] | None:

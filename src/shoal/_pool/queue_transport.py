@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from shoal import _standard
+from shoal._pool.functions import LearnedFunctions
 from shoal.reduction import ForkingPickler
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class QueueEnd:
         self._send(None)
         self._send(END)
 
+    drop = close
+
     def running(self, process: Any) -> int | None:
         """Say which task a dead worker had reported last; the ledger knows whether it has been finished."""
         return self._running.pop(process.pid, None)
@@ -125,6 +128,8 @@ class QueueWorkerEnd:
     """
 
     def __init__(self, inqueue: Any, outqueue: Any) -> None:
+        self.identity = os.getpid()
+        self.functions = LearnedFunctions
         self._inqueue = inqueue
         self._outqueue = outqueue
         # Nobody but the application reads outcomes: so its end is noticed. The writing end of tasks is kept, to hand the end mark on.
@@ -137,7 +142,7 @@ class QueueWorkerEnd:
         if message is None:
             self._inqueue.put(None)
             return None
-        self._outqueue.put((TAKEN, False, (os.getpid(), message[0])))
+        self._outqueue.put((TAKEN, False, (self.identity, message[0])))
         return message
 
     def publish(self, task: int, last: bool, payload: Any) -> None:

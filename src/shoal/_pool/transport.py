@@ -1,20 +1,23 @@
 """The seam between a pool and what carries its tasks.
 
 Two ends: :class:`ApplicationEnd` in the application, :class:`WorkerEnd` in a worker. Processes use the native task table. A subclass of
-``Pool`` that brings queues of its own (an overridden ``_setup_queues``: PyTorch, joblib) gets them carried by ``queue_transport``.
+``Pool`` that brings queues of its own (an overridden ``_setup_queues``: PyTorch, joblib) gets them carried by ``queue_transport``; threads have
+``thread_transport``.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shoal import _native
 from shoal._pool.failures import FAILURES
+from shoal._pool.functions import LearnedFunctions
 from shoal._pool.ledger import LOST
 from shoal.reduction import ForkingPickler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["ApplicationEnd", "TableEnd", "TableWorkerEnd", "WorkerEnd"]
 
@@ -31,8 +34,8 @@ class ApplicationEnd(Protocol):
     def submit_many(self, first_task: int, payloads: list[tuple[Any, ...]], /) -> int:
         """Queue tasks with consecutive numbers, whose payloads are known to be picklable; returns how many were queued."""
 
-    def collect(self, timeout: float | None, /) -> Sequence[tuple[int, bool, Any]]:
-        """Wait for messages; none after `timeout` seconds, or when woken."""
+    def collect(self, timeout: float | None, /) -> Iterable[tuple[int, bool, Any]]:
+        """Wait for messages; none after `timeout` seconds, or when woken. They are taken in C: no signal comes between two of them."""
 
     def wake(self) -> None:
         """Make ``collect`` return, the present one or else the next."""
@@ -40,12 +43,22 @@ class ApplicationEnd(Protocol):
     def close(self) -> None:
         """Let workers leave once the queue is empty."""
 
+    def drop(self) -> None:
+        """Let workers leave, whatever is queued; those that can be ended are being ended."""
+
     def running(self, process: Any, /) -> int | None:
         """Say which task a dead worker had claimed and not finished, if this transport does not report it by itself."""
 
 
 class WorkerEnd(Protocol):
     """What the loop in a worker needs."""
+
+    @property
+    def identity(self) -> int:
+        """By what the pool knows the worker: a process id, or a thread's identifier."""
+
+    def functions(self) -> KnownFunctions:
+        """Make what finds the functions of this worker's tasks."""
 
     def claim(self) -> tuple[int, Any] | None:
         """Wait for a task; None when there will be no more."""
@@ -81,6 +94,17 @@ class WorkerEnd(Protocol):
         """Raise what publishing would raise."""
 
 
+class KnownFunctions(Protocol):
+    """Finds the function of a task."""
+
+    @property
+    def known(self) -> Callable[[Any], Callable[..., Any] | None]:
+        """Finds a function by its key; None if it has to be resolved."""
+
+    def resolve(self, payload: tuple[Any, ...], /) -> Callable[..., Any] | None:
+        """Load the function of a task; None if it must be sent again, with the function."""
+
+
 class TableEnd:
     """The application's end of a native task table."""
 
@@ -90,7 +114,7 @@ class TableEnd:
         self.submit_many = table.submit_many
         self.collect = table.collect
         self.wake = table.wake
-        self.close = table.close
+        self.close = self.drop = table.close
 
     def running(self, _process: Any) -> None:
         """Nothing to add: recovery reports lost tasks by itself, with a ``WorkerLost`` in the place of the outcome."""
@@ -100,9 +124,11 @@ class TableWorkerEnd:
     """A worker's end of a native task table."""
 
     def __init__(self, table: Any) -> None:
+        self.identity = os.getpid()
         self.claim = table.claim
         self.publish = table.publish
         self.run = table.run
+        self.functions = LearnedFunctions
 
     @staticmethod
     def check(payload: Any) -> None:

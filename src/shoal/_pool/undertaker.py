@@ -106,13 +106,13 @@ class Undertaker:
         task = collector.end.running(process)
         exitcode = process.exitcode
         collector.crew.bury(member)
-        self._graves[process.pid] = exitcode
+        self._graves[process.ident] = exitcode
         if len(self._graves) > GRAVES:
             del self._graves[next(iter(self._graves))]
         if task is not None:
-            collector.ledger.lose(task, partial(_lost, process.pid, exitcode), None)
+            collector.ledger.lose(task, partial(_lost, process.ident, exitcode), None)
         if not member.ready and self._limit.died_unready(exitcode):
-            cause = WorkerLostError("its initializer, or its start", process.pid, exitcode)
+            cause = WorkerLostError("its initializer, or its start", process.ident, exitcode)
             collector.break_up("workers die before they are ready", cause)
 
     def _settle_losses(self) -> None:

@@ -7,7 +7,6 @@ initializer set a handler of their own.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from functools import partial
@@ -15,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from shoal._pool.failures import FAILURES, Bounce, Failure, encoding_error
-from shoal._pool.functions import CALL, EACH, FRESH, ITEMS, ONE, STAR, STARRED, LearnedFunctions
+from shoal._pool.functions import CALL, EACH, FRESH, ITEMS, ONE, STAR, STARRED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BROKEN", "LEAVING", "READY", "STARTED", "serve"]
 
-# What a worker says of itself: numbers in place of a task's; the payload is (pid, …).
+# What a worker says of itself: numbers in place of a task's; the payload is (identity, …).
 STARTED = 1  # runs Python code of this module
 READY = 2  # its initializer has returned
-BROKEN = 3  # its initializer raised: (pid, failure)
+BROKEN = 3  # its initializer raised: (identity, failure)
 LEAVING = 4  # has run as many tasks as it may
 
 FEW = 8  # outcomes that travel without pickle, if they are plain and in a tuple
@@ -50,26 +49,26 @@ def serve(
         maxtasks: tasks to run before leaving; None for no limit.
         wrap_exception: whether the traceback goes along with an exception.
     """
-    pid = os.getpid()
+    identity = end.identity
     _quieten_interrupts()
     if initializer is not None:
-        end.publish(STARTED, False, (pid,))
+        end.publish(STARTED, False, (identity,))
         try:
             initializer(*initargs)
         except BaseException as error:  # noqa: BLE001 - whatever it raises breaks the pool
-            end.publish(BROKEN, False, (pid, Failure(error, remote=wrap_exception)))
+            end.publish(BROKEN, False, (identity, Failure(error, remote=wrap_exception)))
             raise SystemExit(1) from None  # the pool tells of it, once; not every worker on the terminal
-    end.publish(READY, False, (pid,))
+    end.publish(READY, False, (identity,))
     if _run(end, maxtasks, remote=wrap_exception):
-        end.publish(LEAVING, False, (pid,))
+        end.publish(LEAVING, False, (identity,))
 
 
 def _run(end: WorkerEnd, maxtasks: int | None, *, remote: bool) -> bool:  # noqa: C901 - the hot loop, in one piece
     """Run tasks; returns whether it stops because it has run as many as it may."""
     claim = end.claim
     publish = end.publish
-    learned = LearnedFunctions()
-    known = learned.objects.get
+    functions = end.functions()
+    known = functions.known
     left = -1 if maxtasks is None else maxtasks
     while left:
         try:
@@ -86,7 +85,7 @@ def _run(end: WorkerEnd, maxtasks: int | None, *, remote: bool) -> bool:  # noqa
             mode = payload[0]
             function = known(payload[1])
             if function is None:
-                function = learned.resolve(payload)
+                function = functions.resolve(payload)
             if function is None:
                 value = Bounce()
                 left += 1  # it was not run

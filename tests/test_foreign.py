@@ -1,0 +1,308 @@
+"""Foreign code meets shoal: the standard library's processes and objects, executors, joblib, PyTorch. Nothing of it knows of shoal."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import logging
+import multiprocessing
+import multiprocessing.context
+import multiprocessing.process
+import sys
+import threading
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import shoal
+from shoal import _native
+from shoal.errors import AbandonedLockWarning
+from shoal.pool import Pool
+
+# Spawned children import the functions that they run; they are given this process's sys.path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+import foreign_tasks as tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECONDS = 20
+METHODS = ["fork", "spawn", "forkserver"]
+
+# The other threads are those of the executor and of the queues: a fork beside them is what is tested.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def ours(method: str) -> Any:
+    return shoal.get_context(method)
+
+
+@pytest.fixture
+def theirs(method: str) -> Any:
+    return multiprocessing.get_context(method)
+
+
+# --- identity -----------------------------------------------------------------------------------------------------------
+
+
+def test_processes_and_contexts_are_the_standard_ones(ours: Any, theirs: Any):
+    assert isinstance(ours.Process(), multiprocessing.process.BaseProcess)
+    assert isinstance(shoal.Process(), multiprocessing.process.BaseProcess)
+    assert isinstance(ours, multiprocessing.context.BaseContext)
+    assert isinstance(shoal.get_context(), multiprocessing.context.BaseContext)
+    assert type(ours.Process()).__name__ == type(theirs.Process()).__name__
+    assert issubclass(shoal.context.BaseContext, multiprocessing.context.BaseContext)
+    assert (ours.TimeoutError, ours.ProcessError) == (theirs.TimeoutError, theirs.ProcessError)
+    ours.allow_connection_pickling()
+    assert ours.reducer is shoal.context.reduction
+
+
+def test_both_packages_and_logging_agree_on_who_a_child_is(ours: Any):
+    answers, leave = ours.SimpleQueue(), ours.Event()
+    process = ours.Process(target=tasks.tell_who_i_am, args=(answers, leave), name="the child")
+    process.start()
+    seen = answers.get()
+    assert process in multiprocessing.active_children()
+    leave.set()
+    process.join()
+    assert seen == {
+        "names": {"the child"},
+        "same": True,
+        "parents": {multiprocessing.current_process().pid},
+        "pid": process.pid,
+    }
+    assert logging.LogRecord("", 0, "", 0, "", (), None).processName == "MainProcess"
+
+
+# --- objects of one, processes of the other -----------------------------------------------------------------------------
+
+
+def things(mp: Any, *, typed: bool) -> tuple[dict[str, Any], Any]:
+    """One of each kind, and this side's end of the pipe."""
+    here, there = mp.Pipe()
+    made = {
+        "lock": mp.Lock(),
+        "rlock": mp.RLock(),
+        "condition": mp.Condition(),
+        "semaphore": mp.Semaphore(0),
+        "event": mp.Event(),
+        "barrier": mp.Barrier(2),
+        "queue": mp.Queue(),
+        "joinable": mp.JoinableQueue(),
+        "simple": mp.SimpleQueue(),
+        "connection": there,
+    }
+    if typed:
+        made |= {"value": mp.Value("i", 1), "array": mp.Array("d", 3)}
+    return made, here
+
+
+def exchange(maker: Any, starter: Any) -> None:
+    """Have a child of one package use what the other has made."""
+    shared, here = things(maker, typed=True)
+    answers = maker.Queue()
+    shared["queue"].put(41)
+    shared["joinable"].put("work")
+    process = starter.Process(target=tasks.use, args=(shared, answers))
+    process.start()
+    here.send("hello")
+    assert shared["barrier"].wait(SECONDS) in {0, 1}
+    assert shared["event"].wait(SECONDS)
+    assert shared["semaphore"].acquire(timeout=SECONDS)
+    assert here.poll(SECONDS)
+    assert here.recv() == ("sent", "hello")
+    shared["joinable"].join()
+    assert shared["simple"].get() == "simple"
+    assert answers.get(timeout=SECONDS) == {"counter": 41, "barrier": True}
+    assert (shared["value"].value, shared["array"][:]) == (2, [0.0, 7.0, 0.0])
+    process.join(SECONDS)
+    assert process.exitcode == 0
+    for name in ("queue", "joinable"):
+        shared[name].close()
+        shared[name].join_thread()
+    answers.close()
+    answers.join_thread()
+    here.close()
+    shared["connection"].close()
+
+
+def test_a_shoal_process_uses_standard_objects(ours: Any, theirs: Any):
+    exchange(theirs, ours)
+
+
+def test_a_standard_process_uses_shoal_objects(ours: Any, theirs: Any):
+    exchange(ours, theirs)
+
+
+def test_what_a_standard_child_was_given_lives_though_nobody_else_holds_it(ours: Any, theirs: Any):
+    answers = ours.Queue()
+    event = ours.Event()
+    event.set()
+    process = theirs.Process(target=tasks.wait_for, args=(event, answers))
+    process.start()
+    del event
+    gc.collect()
+    assert [answers.get(timeout=SECONDS) for _ in range(2)] == ["waiting", True]
+    process.join(SECONDS)
+    assert process.exitcode == 0
+
+
+def test_a_lock_whose_standard_holder_is_killed_goes_to_the_next(ours: Any, theirs: Any):
+    lock, answers = ours.Lock(), ours.Queue()
+    process = theirs.Process(target=tasks.take_and_leave, args=(lock, answers, "killed"))
+    process.start()
+    assert answers.get(timeout=SECONDS) == "held"
+    with pytest.warns(AbandonedLockWarning):
+        assert lock.acquire(timeout=SECONDS)
+    lock.release()
+    process.join(SECONDS)
+
+
+def test_a_lock_whose_standard_holder_ended_well_stays_held(ours: Any, theirs: Any):
+    lock, answers = ours.Lock(), ours.Queue()
+    process = theirs.Process(target=tasks.take_and_leave, args=(lock, answers, "well"))
+    process.start()
+    assert answers.get(timeout=SECONDS) == "held"
+    process.join(SECONDS)
+    assert lock.acquire(timeout=0.05) is False
+    lock.release()
+    assert lock.acquire(timeout=0) is True
+
+
+def test_what_standard_children_leave_behind_is_given_back(ours: Any, theirs: Any):
+    def in_use() -> dict[str, int]:
+        gc.collect()
+        counts = _native.arena_statistics()
+        return {name: counts[name] for name in ("objects", "blobs", "slots", "nodes")}
+
+    def once() -> None:
+        lock, answers = ours.Lock(), ours.Queue()
+        process = theirs.Process(target=tasks.take_and_leave, args=(lock, answers, "killed"))
+        process.start()
+        assert answers.get(timeout=SECONDS) == "held"
+        process.join(SECONDS)
+        with pytest.warns(AbandonedLockWarning):
+            assert lock.acquire(timeout=SECONDS)
+
+    once()
+    before = in_use()
+    for _ in range(3):
+        once()
+    patience = threading.Event()
+    for _ in range(400):
+        after = in_use()
+        if all(after[name] <= before[name] for name in after):
+            break
+        patience.wait(0.05)
+    assert all(after[name] <= before[name] for name in after), (before, after)
+
+
+def test_the_pool_takes_standard_processes_for_workers(theirs: Any):
+    with Pool(2, context=theirs) as pool:
+        assert pool.map(tasks.square, range(20)) == [number * number for number in range(20)]
+        assert {type(worker).__module__ for worker in pool._pool} == {"multiprocessing.context"}
+        pool.close()
+        pool.join()
+
+
+# --- executors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def executor(ours: Any) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=ours) as executor:
+        yield executor
+
+
+def test_an_executor_submits_and_maps(executor: concurrent.futures.ProcessPoolExecutor):
+    assert executor.submit(tasks.square, 3).result(SECONDS) == 9
+    assert list(executor.map(tasks.square, range(20), chunksize=3)) == [number * number for number in range(20)]
+    futures = [executor.submit(tasks.square, number) for number in range(50)]
+    assert [future.result(SECONDS) for future in futures] == [number * number for number in range(50)]
+    assert executor.submit(tasks.who_am_i).result(SECONDS)["same"]
+
+
+def test_an_executor_reports_what_goes_wrong_and_goes_on(executor: concurrent.futures.ProcessPoolExecutor):
+    with pytest.raises(LookupError, match="wrong") as caught:
+        executor.submit(tasks.fail, "wrong").result(SECONDS)
+    assert "foreign_tasks" in str(caught.value.__cause__)
+    with pytest.raises(TypeError, match="pickle"):
+        executor.submit(tasks.square, threading.Lock()).result(SECONDS)
+    with pytest.raises(TypeError, match="pickle"):
+        executor.submit(tasks.what_cannot_be_pickled).result(SECONDS)
+    assert executor.submit(tasks.square, 3).result(SECONDS) == 9
+
+
+def test_an_executor_cancels_what_has_not_begun(executor: concurrent.futures.ProcessPoolExecutor):
+    futures = [executor.submit(tasks.square, number) for number in range(200)]
+    executor.shutdown(wait=True, cancel_futures=True)
+    assert any(future.cancelled() for future in futures)
+    assert all(future.cancelled() or future.result(0) == number**2 for number, future in enumerate(futures))
+    with pytest.raises(RuntimeError, match="shutdown"):
+        executor.submit(tasks.square, 1)
+
+
+@pytest.mark.parametrize("how", [3, -9])
+def test_an_executor_whose_worker_dies_is_broken(ours: Any, how: int):
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=ours) as executor:
+        with pytest.raises(BrokenProcessPool):
+            executor.submit(tasks.die, how).result(SECONDS)
+        with pytest.raises(BrokenProcessPool):
+            executor.submit(tasks.square, 1).result(SECONDS)
+
+
+def test_an_executor_replaces_its_workers(ours: Any, method: str):
+    if method == "fork":
+        with pytest.raises(ValueError, match="fork"):
+            concurrent.futures.ProcessPoolExecutor(1, mp_context=ours, max_tasks_per_child=1)
+        return
+    # A worker's last result must be seen before its end, every time, or the executor takes it for dead.
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=ours, max_tasks_per_child=2) as executor:
+        pids = [executor.submit(tasks.pid).result(SECONDS) for _ in range(8)]
+    assert pids[::2] == pids[1::2]
+    assert len(set(pids)) == 4
+
+
+# --- libraries ----------------------------------------------------------------------------------------------------------
+
+
+def test_joblibs_executor_takes_a_context(ours: Any):
+    loky = pytest.importorskip("joblib.externals.loky", reason="joblib is not installed")
+    with loky.ProcessPoolExecutor(2, context=ours) as executor:
+        assert list(executor.map(tasks.square, range(10))) == [number * number for number in range(10)]
+        with pytest.raises(LookupError, match="wrong"):
+            executor.submit(tasks.fail, "wrong").result(SECONDS)
+        with pytest.raises(BrokenProcessPool):
+            executor.submit(tasks.die, -9).result(SECONDS)
+
+
+@pytest.mark.limit(180)
+def test_pytorch_loads_data_in_processes_of_a_context(ours: Any):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from torch.utils.data import DataLoader, TensorDataset  # noqa: PLC0415 - it may be missing
+
+    data = TensorDataset(torch.arange(64.0).reshape(16, 4))
+    loader = DataLoader(data, batch_size=4, num_workers=2, multiprocessing_context=ours)
+    for _ in range(2):
+        assert sorted(float(batch[0].sum()) for batch in loader) == sorted(
+            float(torch.arange(16.0 * part, 16.0 * part + 16).sum()) for part in range(4)
+        )
+
+
+@pytest.mark.limit(180)
+def test_tensors_go_through_queues_and_pools(ours: Any):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    queue = ours.Queue()
+    queue.put(torch.arange(1000.0))
+    assert float(queue.get(timeout=SECONDS).sum()) == 499500.0
+    with ours.Pool(1) as pool:
+        assert float(pool.apply(torch.sum, (torch.ones(100_000),))) == 100_000.0
