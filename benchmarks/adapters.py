@@ -187,7 +187,7 @@ class _PyroNamespace(_PyroShared):
         self._there().put("x", value)
 
 
-class _PyroValues:
+class PyroValues:
     """What Pyro5's daemon serves: a dict and a queue in one."""
 
     def __init__(self) -> None:
@@ -217,7 +217,7 @@ def _serve_pyro(address: str, ready: Any) -> None:
     from Pyro5.api import Daemon, expose
 
     daemon = Daemon(unixsocket=address)
-    kind = expose(_PyroValues)
+    kind = expose(PyroValues)
     ready.send([str(daemon.register(kind())) for _ in range(3)])
     daemon.requestLoop()
 
