@@ -197,18 +197,23 @@ class PyroValues:
         self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def get(self, key: Any) -> Any:
+        """Read."""
         return self._values[key]
 
     def put(self, key: Any, value: Any) -> None:
+        """Write."""
         self._values[key] = value
 
     def update(self, values: Any) -> None:
+        """Write many."""
         self._values.update(values)
 
     def append(self, item: Any) -> None:
+        """Put into the queue."""
         self._items.put(item)
 
     def take(self) -> Any:
+        """Get from the queue."""
         return self._items.get()
 
 
