@@ -78,7 +78,8 @@ def mp(instance: Instance) -> Iterator[BaseContext]:
     end: shoal would warn of a fork beside them in the next test.
     """
     yield instance.context()
-    instance.module("resource_sharer").stop(LONG)
+    if instance.method != "threads":
+        instance.module("resource_sharer").stop(LONG)
     if threading.active_count() > 1:
         gc.collect()  # a queue's thread ends with its queue
         eventually(lambda: threading.active_count() == 1, seconds=1)
