@@ -30,12 +30,12 @@ ACTIVATE := export PATH='$(CURDIR)/$(BIN)':"$$PATH"
 
 # --- what a user says ---------------------------------------------------------------------------------------------------
 
-.PHONY: help demo test dev bench fuzz exhaust sanitize lint format tidy clean
+.PHONY: help demo test dev bench fuzz exhaust soak sanitize lint format tidy clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 	echo
-	echo "PYTHON=python3.12 chooses the interpreter, ARGS='-k queue' goes to pytest (test), to the benchmarks (bench) or to shoal-exhaust (exhaust)."
+	echo "PYTHON=python3.12 chooses the interpreter, ARGS='-k queue' goes to pytest (test), to the benchmarks (bench), to shoal-exhaust (exhaust) or to the soak (soak)."
 
 demo:  ## build, install, run the demonstration
 	@$(ALONE) installed
@@ -61,9 +61,14 @@ fuzz:  ## let atheris look for bytes from a socket that break a promise (ARGS='-
 	if ! $(ALONE) requirements-fuzz; then echo "atheris is not to be had for this interpreter"; fi
 	'$(BIN)/python' tests/fuzz/run.py $(ARGS)
 
-exhaust:  ## kill every operation of the core at every step (long)
+exhaust:  ## kill every operation of the core at every step, and make each of its system calls fail (long)
 	@$(ALONE) native-tests
 	'$(EXHAUST)' $(ARGS)
+	'$(EXHAUST)' --fail $(ARGS)
+
+soak:  ## ten minutes of random kills over running pools and queues (ARGS='--seconds 60 --seed 7')
+	@$(ALONE) installed
+	'$(BIN)/python' tests/soak $(ARGS)
 
 # ThreadSanitizer of older compilers cannot live with the address randomisation of newer kernels: without it, where one may.
 sanitize:  ## the native tests under AddressSanitizer, UBSan and ThreadSanitizer

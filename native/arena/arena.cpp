@@ -15,6 +15,7 @@ namespace {
 constexpr uint64_t kMagic = 0x31304C414F485353;  // "SSHOAL01"
 
 int fd_ = -1;
+thread_local uint64_t unreachable_ = 0;
 dev_t device_;
 ino_t inode_;
 char* tables_ = nullptr;
@@ -81,6 +82,7 @@ Failure& last_failure() {
   return failure;
 }
 
+uint64_t unreachable() { return unreachable_; }
 bool attached() { return tables_ != nullptr; }
 int descriptor() { return fd_; }
 Header& header() { return *reinterpret_cast<Header*>(tables_); }
@@ -148,10 +150,12 @@ Status punch(uint64_t offset, uint64_t bytes) {
   if (!descriptor_is_ours()) return Status::kLostDescriptor;
   const uint64_t from = align(offset, kPage), to = (offset + bytes) / kPage * kPage;
   if (to <= from) return Status::kOk;
-  return fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(from),
-                   static_cast<off_t>(to - from)) == 0
-             ? Status::kOk
-             : Status::kSystem;
+  for (;;) {
+    if (fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(from),
+                  static_cast<off_t>(to - from)) == 0)
+      return Status::kOk;
+    if (errno != EINTR) return Status::kSystem;
+  }
 }
 
 char* cell(uint64_t offset, uint64_t) {
@@ -160,12 +164,14 @@ char* cell(uint64_t offset, uint64_t) {
   if (base == nullptr) {
     if (!descriptor_is_ours()) {
       errno = EBADF;
+      ++unreachable_;
       fail(Status::kLostDescriptor, p.bytes);
       return nullptr;
     }
     void* fresh =
         mmap(nullptr, p.bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_, static_cast<off_t>(p.start));
     if (fresh == MAP_FAILED) {
+      ++unreachable_;
       fail(Status::kSystem, p.bytes);
       return nullptr;
     }

@@ -29,8 +29,7 @@ struct Header {
   uint32_t cores;
   std::atomic<uint64_t> fork_sequence;  // counts forks; see object/object.hpp
   std::atomic<uint32_t> slots_changed;  // futex word: the watcher sleeps on it
-  std::atomic<uint32_t> watcher_pid;
-  std::atomic<uint64_t> watcher_ticks;  // start time of the watcher, against reuse of its number
+  std::atomic<uint64_t> watcher;        // start time, its low half | pid; see process/slots.hpp
   std::atomic<uint32_t> recoveries;     // counts processes that have gone and been recovered
   std::atomic<uint32_t> limbo;          // retired objects that could not be freed yet: a hint
   std::atomic<uint64_t> kept;           // bytes that free blobs keep: a hint
@@ -48,6 +47,9 @@ struct Failure {
   int error = 0;
 };
 Failure& last_failure();
+
+// How often cell() has returned nullptr in this thread.
+uint64_t unreachable();
 
 Status create(uint64_t quota_bytes);  // quota 0: three quarters of memory_limit()
 Status attach(int fd);                // takes the descriptor over

@@ -162,13 +162,13 @@ bool watcher_lives() {
   constexpr uint64_t kAskAgain = 1'000'000'000;  // ns
   static uint32_t slot = process::kNoSlot;
   static uint64_t asked = 0;
-  const auto pid = static_cast<pid_t>(arena::header().watcher_pid.load());
+  const auto pid = static_cast<pid_t>(arena::header().watcher.load() & 0xffffffff);
   if (pid == 0) return false;
   const uint64_t now = os::now();
   if (slot != process::kNoSlot && now - asked < kAskAgain && process::slot(slot).pid.load() == pid &&
       process::lives_by_token(slot))
     return true;
-  if (os::process_is_gone(pid, arena::header().watcher_ticks.load())) return false;
+  if (process::watcher() != pid) return false;
   slot = process::slot_with_pid(pid);
   asked = now;
   return true;
@@ -204,8 +204,7 @@ PyObject* watcher_start(PyObject*, PyObject* path_object) {
 }
 
 PyObject* watcher_pid(PyObject*, PyObject*) {
-  return ensure_attached() ? PyLong_FromUnsignedLong(watcher_lives() ? arena::header().watcher_pid.load() : 0)
-                           : nullptr;
+  return ensure_attached() ? PyLong_FromLong(process::watcher()) : nullptr;
 }
 
 // References of what is pickled for a child: begin, pickle, end(token of the slot reserved for it; 0 drops them). One at a time per thread, nested ones on a stack.

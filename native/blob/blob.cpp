@@ -45,9 +45,9 @@ bool free_from(Name name, Word w) {
     // while it gave or took them: whoever frees it punches as well.
     const Word empty = Word::make(w.state(), false, w.owner(), 0, w.generation());
     if (bytes != 0 && !swap(name, w, empty)) return false;
-    arena::punch(offset_of(name), arena::blob_bytes(name.size_class()));
     w = empty;
-    pages = 0;
+    // What could not be given back is kept.
+    if (arena::punch(offset_of(name), arena::blob_bytes(name.size_class())) == arena::Status::kOk) pages = 0;
   }
   if (!swap(name, w, Word::make(State::kFree, false, 0, pages, w.generation() + 1))) return false;
   if (pages != 0) kept().fetch_add(bytes, std::memory_order_relaxed);
@@ -204,9 +204,9 @@ uint64_t trim(uint64_t bytes) {
       const Name name = Name::make(k, i, w.generation());
       const Word mine = Word::make(State::kOwned, false, me, 0, w.generation());
       if (!swap(name, w, mine)) continue;
-      arena::punch(offset_of(name), arena::blob_bytes(k));
-      swap(name, mine, Word::make(State::kFree, false, 0, 0, w.generation() + 1));
-      found += here;
+      const bool punched = arena::punch(offset_of(name), arena::blob_bytes(k)) == arena::Status::kOk;
+      swap(name, mine, Word::make(State::kFree, false, 0, punched ? 0 : w.backed(), w.generation() + 1));
+      (punched ? found : left) += here;
     }
   }
   kept().store(left, std::memory_order_relaxed);

@@ -64,8 +64,10 @@ void free_segment(uint32_t index) {
 
 void discard_segment(uint32_t index) {
   // While it still has its owner: once it is free, somebody else may be writing into it.
-  arena::punch(offset_of(index), arena::kSegmentBytes);
-  segment_word(index).store(kCold, std::memory_order_release);
+  const bool punched = arena::punch(offset_of(index), arena::kSegmentBytes) == arena::Status::kOk;
+  if (!punched)
+    arena::header().kept_segments.fetch_add(1, std::memory_order_relaxed);  // what could not be given back is kept
+  segment_word(index).store(punched ? kCold : 0, std::memory_order_release);
 }
 
 }  // namespace shoal::channel

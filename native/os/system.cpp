@@ -148,6 +148,12 @@ bool process_is_gone(pid_t pid, uint64_t ticks) {
   return state == 'Z' || state == 'X' || (ticks != 0 && found != ticks);
 }
 
+bool process_lives(pid_t pid, uint32_t ticks) {
+  char state = 0;
+  uint64_t found = 0;
+  return read_stat(pid, state, found) && state != 'Z' && state != 'X' && static_cast<uint32_t>(found) == ticks;
+}
+
 unsigned usable_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);

@@ -55,6 +55,7 @@ int pidfd_kill(int pidfd, int signal);  // 0, or -1 and errno
 bool has_futex_waitv();                 // probed once
 uint64_t start_ticks(pid_t pid);        // start time of a process in clock ticks since boot, 0 if there is none
 bool process_is_gone(pid_t pid, uint64_t ticks);  // dead (a zombie counts), or its number now belongs to another
+bool process_lives(pid_t pid, uint32_t ticks);    // of that start time, its low half; a zombie does not
 unsigned usable_cores();                          // by affinity
 uint64_t memory_limit();                          // bytes: the smaller of the cgroup's limit and the machine's memory
 

@@ -180,6 +180,24 @@ uint32_t arm_life(uint32_t index) {
   return value | (value != 0 && (value & FUTEX_OWNER_DIED) == 0 ? FUTEX_WAITERS : 0);
 }
 
+namespace {
+pid_t living(uint64_t watcher) {
+  const auto pid = static_cast<pid_t>(watcher & 0xffffffff);
+  return pid != 0 && os::process_lives(pid, static_cast<uint32_t>(watcher >> 32)) ? pid : 0;
+}
+}  // namespace
+
+pid_t watcher() { return living(arena::header().watcher.load()); }
+
+bool become_watcher() {
+  const pid_t pid = getpid();
+  uint64_t other = arena::header().watcher.load();
+  return living(other) == 0 && arena::header().watcher.compare_exchange_strong(
+                                   other, os::start_ticks(pid) << 32 | static_cast<uint32_t>(pid));
+}
+
+void cease_to_watch() { arena::header().watcher = 0; }
+
 void watch_forks() {
   static bool done = false;
   if (done) return;

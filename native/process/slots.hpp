@@ -83,6 +83,11 @@ bool lives_by_token(uint32_t index);  // false: dead, or not known by its token
 uint32_t slot_with_pid(pid_t pid);    // of a live process; kNoSlot: none
 uint32_t arm_life(uint32_t index);    // the word's value to sleep on
 
+// The tree's watcher: its pid, 0 if none lives. Whoever becomes it says so in one word, so that of several only one does.
+pid_t watcher();
+bool become_watcher();
+void cease_to_watch();
+
 // Registers the fork handlers (pthread_atfork: they run for every fork() of C or Python, not for vfork or a raw clone).
 void watch_forks();
 // For the next fork of this thread; the token of the slot reserved for the last fork of this thread.

@@ -97,13 +97,16 @@ uint32_t free_blobs(const std::vector<blob::Name>& limbo, const std::vector<Wind
 
 }  // namespace
 
-void destroy(uint32_t index) { destroy_kind(object::load(index).kind(), index); }
+void destroy_and_free(uint32_t index) {
+  const uint64_t unreachable = arena::unreachable();
+  destroy_kind(object::load(index).kind(), index);
+  if (arena::unreachable() == unreachable) object::end_destroy(index);
+}
 
 void let_go(uint32_t index) {
   const uint32_t weight = weight_of(index);  // looked at while it is held
   if (object::release(index)) {
-    destroy(index);
-    object::end_destroy(index);
+    destroy_and_free(index);
     return;
   }
   if (weight != 1 && object::load(index).state() == object::State::kRetired)
@@ -148,8 +151,7 @@ void sweep_retired() {
     } else if (c.reachable) {
       left += weight_of(c.index);
     } else if (object::begin_destroy(c.index, c.seen)) {
-      destroy(c.index);
-      object::end_destroy(c.index);
+      destroy_and_free(c.index);
     }
   }
   left_last_time_ = left;

@@ -6,8 +6,9 @@
 
 namespace shoal::recovery {
 
-// Destroys an object that is DESTROYING by this process (or by a dead one), whatever its kind. Idempotent.
-void destroy(uint32_t index);
+// Destroys an object that is DESTROYING by this process (or by a dead one), whatever its kind. Idempotent. What cannot be reached, for want of address
+// space, stays its owner's to destroy: whoever recovers that one will.
+void destroy_and_free(uint32_t index);
 
 // This process lets go of an object. Frees it at once if nobody else can know it; now and then looks at the retired ones.
 void let_go(uint32_t index);

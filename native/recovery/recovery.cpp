@@ -46,10 +46,7 @@ void recover_objects(uint32_t dead, bool clean) {
         }
         break;
       case object::State::kDestroying:
-        if (w.owner() == dead) {
-          destroy(i);
-          object::end_destroy(i);
-        }
+        if (w.owner() == dead) destroy_and_free(i);
         break;
       default:
         recover_kind(w.kind(), i, dead, clean);
@@ -108,15 +105,20 @@ void end_dependents(process::Token parent) {
     const pid_t pid = s.pid.load();
     if (pid <= 0) continue;
     const int fd = os::pidfd_open(pid);
-    if (fd < 0) continue;
-    // The number may have been reused before the descriptor was opened; the slot and the start time say whether it is still the same process.
-    if (s.word.load() == word && !os::process_is_gone(pid, s.ticks.load())) os::pidfd_kill(fd, SIGKILL);
-    close(fd);
+    // The number may have been reused before the descriptor was opened; the slot and the start time say whether it is still the same process. Without a
+    // descriptor (none left, or a kernel that has none) there is a moment more in which it may be.
+    if (s.word.load() == word && !os::process_is_gone(pid, s.ticks.load()) &&
+        (fd < 0 || os::pidfd_kill(fd, SIGKILL) != 0))
+      kill(pid, SIGKILL);
+    if (fd >= 0) close(fd);
   }
 }
 
-void recover_held(uint32_t dead) {
+// False: not all of it could be reached, for want of address space or because this process's descriptor has been closed. Then the slot stays as it is, for
+// another one who recovers: each step can be repeated.
+bool recover_held(uint32_t dead) {
   Slot& s = process::slot(dead);
+  const uint64_t unreachable = arena::unreachable();
   const process::Token token = process::token_of(dead);
   const bool clean = (s.flags.load() & process::kClean) != 0;
   // 1. Sections that it was in: from here on each operation of the dead has either happened or not.
@@ -135,6 +137,7 @@ void recover_held(uint32_t dead) {
   if (!clean) wake_everybody();
   arena::header().recoveries.fetch_add(1);
   call_collectors();
+  if (arena::unreachable() != unreachable) return false;
   // 3. Nothing names it any more: the slot is free.
   s.flags = 0;
   s.pid = 0;
@@ -145,6 +148,7 @@ void recover_held(uint32_t dead) {
   s.window_low = process::kWindowOpen;
   s.window_high = 0;
   s.word.store(process::word_of(process::generation_of(token) + 1, State::kFree), std::memory_order_release);
+  return true;
 }
 
 bool recover_locked(uint32_t index) {
@@ -157,8 +161,7 @@ bool recover_locked(uint32_t index) {
     if (!s.word.compare_exchange_strong(word, process::word_of(word >> 20, State::kRecovering, process::mine())))
       return false;
   }
-  recover_held(index);
-  return true;
+  return recover_held(index);
 }
 
 }  // namespace

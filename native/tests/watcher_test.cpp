@@ -39,19 +39,21 @@ void spawn_watcher() {
   finish(pid);
 }
 
+pid_t await_watcher(pid_t before) {
+  until([&] { return process::watcher() != before && process::watcher() != 0; });
+  return report->watcher = process::watcher();
+}
+
 pid_t start_watcher() {
-  const uint32_t before = arena::header().watcher_pid;
+  CHECK(process::watcher() == 0);
   spawn_watcher();
-  until([&] { return arena::header().watcher_pid != before && arena::header().watcher_pid != 0; });
-  report->watcher = static_cast<int32_t>(arena::header().watcher_pid);
-  return report->watcher;
+  return await_watcher(0);
 }
 
 void kill_watcher() {
-  const pid_t pid = static_cast<pid_t>(arena::header().watcher_pid);
+  const pid_t pid = process::watcher();
   CHECK(pid > 1 && pid == report->watcher);
   CHECK(kill(pid, SIGKILL) == 0);
-  until([&] { return os::process_is_gone(pid, arena::header().watcher_ticks); });
 }
 
 // True: the process has ended before `limit` nanoseconds have passed.
@@ -167,8 +169,7 @@ void killed_watcher_is_replaced() {
   prepare(60);
   const pid_t first = start_watcher();
   kill_watcher();
-  const pid_t second = start_watcher();
-  CHECK(first != second);
+  const pid_t second = await_watcher(first);
   permit_of_the_killed_wakes_a_sleeper([] { return 0; }, [] {});
   // The next one recovers who was killed while there was none.
   permit_of_the_killed_wakes_a_sleeper(
@@ -176,8 +177,48 @@ void killed_watcher_is_replaced() {
         kill_watcher();
         return 0;
       },
-      [] { start_watcher(); });
+      [] {});
+  const pid_t third = await_watcher(second);
+  CHECK(first != second && second != third && third != first);
   until([] { return slots_in_use() == 2; });
+}
+
+// The program beside the watcher: its child, which nobody reaps but the watcher.
+pid_t stand_by_of(pid_t watcher) {
+  char path[64];
+  std::snprintf(path, sizeof path, "/proc/%d/task/%d/children", watcher, watcher);
+  FILE* f = std::fopen(path, "re");
+  int pid = 0;
+  if (f == nullptr) return 0;
+  if (std::fscanf(f, "%d", &pid) != 1) pid = 0;
+  std::fclose(f);
+  return pid != 0 && !os::process_is_gone(pid, 0) ? pid : 0;
+}
+
+void killed_stand_by_is_replaced() {
+  prepare(60);
+  const pid_t watcher = start_watcher();
+  pid_t before = 0;
+  for (int i = 0; i < 3; ++i) {
+    until([&] { return stand_by_of(watcher) != before && stand_by_of(watcher) != 0; });
+    before = stand_by_of(watcher);
+    CHECK(kill(before, SIGKILL) == 0);
+  }
+  until([&] { return stand_by_of(watcher) != before && stand_by_of(watcher) != 0; });
+  kill_watcher();
+  await_watcher(watcher);
+}
+
+// Both at once: the next process that starts one finds none.
+void both_killed_are_replaced() {
+  prepare(60);
+  const pid_t watcher = start_watcher();
+  until([&] { return stand_by_of(watcher) != 0; });
+  const pid_t other = stand_by_of(watcher);
+  CHECK(kill(other, SIGSTOP) == 0 && kill(watcher, SIGKILL) == 0 && kill(other, SIGKILL) == 0);
+  until([&] { return process::watcher() == 0; });
+  start_watcher();
+  permit_of_the_killed_wakes_a_sleeper([] { return 0; }, [] {});
 }
 
 // The root makes it, a child outlives the root: it is there as long as one of the tree is, and goes with the last.
@@ -207,7 +248,7 @@ void one_watcher_is_enough() {
   const pid_t first = start_watcher();
   for (int i = 0; i < 5; ++i) spawn_watcher();
   usleep(100'000);
-  CHECK_EQUAL(arena::header().watcher_pid.load(), first);
+  CHECK_EQUAL(process::watcher(), first);
   CHECK_EQUAL(slots_in_use(), 2);
 }
 
@@ -250,6 +291,8 @@ int main() {
   RUN(daemons_end_with_their_parent, false);
   RUN(daemons_end_with_their_parent, true);
   RUN(killed_watcher_is_replaced, true);
+  RUN(killed_stand_by_is_replaced, false);
+  RUN(both_killed_are_replaced, true);
   RUN(one_watcher_is_enough, false);
   RUN(named_memory_goes_with_the_tree, false);
   check_named_memory_has_gone();

@@ -1,12 +1,14 @@
 // Floor 8: the watcher, one small program for each process tree, exec'd with nothing but the arena open. It stands behind the sleepers: it learns of
-// each death by a pidfd and recovers at once what nobody was waiting for, and ends the dependents of the dead. If it is killed, the
-// next process that starts a child starts another, which first recovers whoever died meanwhile.
+// each death by a pidfd and recovers at once what nobody was waiting for, and ends the dependents of the dead. If it is killed, its
+// stand-by takes its place, and first recovers whoever died meanwhile; should there be none, the next process that starts a child starts a watcher.
 //
 //   shoal-watcher --detach DESCRIPTOR    starts itself as nobody's child
+//   shoal-watcher --stand-by DESCRIPTOR LINE   waits for the end of the watcher at the other end of the line, and becomes it
 //   shoal-watcher DESCRIPTOR             leaves when the last process of the tree has gone, and takes away the named memory that it left
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +18,7 @@
 #include "names/names.hpp"
 #include "process/slots.hpp"
 #include "recovery/recovery.hpp"
+#include "watcher/stand_by.hpp"
 
 namespace {
 
@@ -29,8 +32,9 @@ struct Watched {
 Watched watched[arena::kSlots];
 int epoll_fd, changed_fd;
 
-constexpr int kLookAtUnclaimed = 1'000;  // ms, while there are slots without a process
-constexpr uint64_t kChanged = UINT64_MAX;
+constexpr int kLookAtUnclaimed =
+    1'000;  // ms, while there are slots of which nothing tells: without a process, for the most part
+constexpr uint64_t kChanged = UINT64_MAX, kStandByGone = UINT64_MAX - 1;
 constexpr useconds_t kLetStartsFinish = 10'000;  // microseconds
 
 void forget(uint32_t i) {
@@ -52,8 +56,12 @@ void announce_changes() {
 }
 
 struct Census {
-  uint32_t present = 0, unclaimed = 0, recovered = 0;  // recovered: nothing will tell of these again, so look once more
+  uint32_t present = 0, recovered = 0;  // recovered: nothing will tell of these again, so look once more
+  uint32_t unclaimed = 0;               // of which nothing will tell
 };
+
+// What cannot be recovered now (no address space, say) is tried again after a while.
+void recover(uint32_t slot, Census& census) { ++(recovery::recover(slot) ? census.recovered : census.unclaimed); }
 
 // Opens a pidfd for each process that has come since, and recovers who is dead already.
 Census look_at_slots() {
@@ -66,33 +74,26 @@ Census look_at_slots() {
     if (watched[i].pidfd >= 0 && watched[i].word >> 20 != word >> 20) forget(i);
     if (state == State::kFree) continue;
     if (state == State::kRecovering) {
-      recovery::recover(i);
-      ++census.recovered;
+      recover(i, census);
       continue;
     }
     ++census.present;
     const pid_t pid = s.pid.load();
     // exec ends a process for us though its pidfd stays silent; the token tells.
     if (process::token_says_dead(i)) {
-      recovery::recover(i);
-      ++census.recovered;
+      recover(i, census);
       continue;
     }
     if (pid <= 0) {
       ++census.unclaimed;
-      if (recovery::is_dead(i)) {
-        recovery::recover(i);
-        ++census.recovered;
-      }
+      if (recovery::is_dead(i)) recover(i, census);
       continue;
     }
     if (watched[i].pidfd >= 0) continue;
     const int fd = os::pidfd_open(pid);
-    if (fd < 0) {
-      if (errno == ESRCH) {
-        recovery::recover(i);
-        ++census.recovered;
-      }
+    if (fd < 0) {  // it is gone, or there are no descriptors: then time tells
+      ++census.unclaimed;
+      if (recovery::is_dead(i)) recover(i, census);
       continue;
     }
     if (s.ticks.load() == 0) s.ticks = os::start_ticks(pid);
@@ -115,19 +116,22 @@ int main(int argc, char** argv) {
     argv[1] = argv[2];
     argc = 2;
   }
-  if (argc != 2) return 2;
+  const bool stands_by = argc == 4 && std::strcmp(argv[1], "--stand-by") == 0;
+  if (argc != 2 && !stands_by) return 2;
   // It belongs to the tree, not to a terminal: what ends the application must leave time for what comes after.
   setsid();
   for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) std::signal(signal, SIG_IGN);
   prctl(PR_SET_NAME, "shoal-watcher");
   if (chdir("/") != 0) return 3;
-  if (arena::attach(std::atoi(argv[1])) != arena::Status::kOk) return 4;
-  const auto me = static_cast<uint32_t>(getpid());
-  uint32_t other = arena::header().watcher_pid.load();
-  if (other != 0 && !os::process_is_gone(static_cast<pid_t>(other), arena::header().watcher_ticks.load())) return 0;
-  arena::header().watcher_ticks = os::start_ticks(getpid());
-  if (!arena::header().watcher_pid.compare_exchange_strong(other, me)) return 0;
+  if (stands_by && !watcher::stand_by(std::atoi(argv[3]))) return 0;
+  if (arena::attach(std::atoi(argv[stands_by ? 2 : 1])) != arena::Status::kOk) return 4;
+  if (!process::become_watcher()) return 0;
   if (!process::claim(0)) return 5;
+  // One descriptor for each process, however few the application allows itself.
+  if (rlimit files; getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
 
   epoll_fd = epoll_create1(EPOLL_CLOEXEC);
   changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -136,13 +140,25 @@ int main(int argc, char** argv) {
   std::thread(announce_changes).detach();
   recovery::recover_all();
 
+  watcher::StandBy other;
   for (;;) {
     const Census census = look_at_slots();
     if (census.recovered != 0) continue;
     if (census.present == 0) break;
+    const bool had_none = other.line() < 0;
+    int pause = other.ensure();
+    if (had_none && other.line() >= 0) {
+      epoll_event gone{EPOLLIN, {.u64 = kStandByGone}};
+      epoll_ctl(epoll_fd, EPOLL_CTL_ADD, other.line(), &gone);
+    }
+    if (census.unclaimed != 0) pause = kLookAtUnclaimed;
     epoll_event events[64];
-    const int n = epoll_wait(epoll_fd, events, 64, census.unclaimed != 0 ? kLookAtUnclaimed : -1);
+    const int n = epoll_wait(epoll_fd, events, 64, pause);
     for (int k = 0; k < n; ++k) {
+      if (events[k].data.u64 == kStandByGone) {
+        other.bury();
+        continue;
+      }
       if (events[k].data.u64 == kChanged) {
         uint64_t count = 0;
         while (read(changed_fd, &count, sizeof count) < 0 && errno == EINTR) {
@@ -155,6 +171,7 @@ int main(int argc, char** argv) {
     }
   }
   names::remove_all();
-  arena::header().watcher_pid = 0;
+  process::cease_to_watch();
+  other.dismiss();
   return 0;
 }

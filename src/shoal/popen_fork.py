@@ -55,6 +55,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         if ready.sentinel is None or ready.sentinel < 0:
             self._launch_with_pipes(process_obj)
             return
+        os.close(os.dup(ready.sentinel))  # if there is no descriptor left to know the child by, it is not made
         context, replaced = unless_in_force(process_obj._start_method), replaces_bootstrap(process_obj)
         if len(threading._active) > 1:  # type: ignore[attr-defined]
             from shoal._runtime.threads import announce_fork  # noqa: PLC0415 - rarely needed
@@ -68,7 +69,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         self.pid = pid
         self._token = token = _native.fork_token()
         _native.slot_set_pid(token, pid)
-        self.sentinel = sentinel = _runtime.pidfd_of(pid)
+        self.sentinel = sentinel = sentinel_of(pid)
         self._descriptors = (sentinel,)
 
     def _launch_with_pipes(self, process_obj: Any) -> None:
@@ -160,6 +161,16 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         # At interpreter exit the names of this module may be gone; the kernel closes then.
         if self._descriptors and os is not None:
             self.close()
+
+
+def sentinel_of(child: int) -> int:
+    """Open a child's pidfd; without one it is not let live."""
+    try:
+        return _runtime.pidfd_of(child)
+    except OSError:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
 
 
 def _fork(process_obj: Any) -> int:

@@ -82,7 +82,7 @@ class Popen(popen_fork.Popen):
             self.pid = _run(spawn.get_command_line(**shared), inherited.union(self._fds))
             self._token = slot.given_to(self.pid)
             if ended is None:
-                ended = _runtime.pidfd_of(self.pid)
+                ended = popen_fork.sentinel_of(self.pid)
                 self._descriptors += (ended,)
             self.sentinel = ended
         finally:

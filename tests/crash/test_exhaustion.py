@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+FAILING_SECONDS = 15
 SECONDS = 60  # for the sample; on a busy machine somewhat more
 LIMIT = 180
 SKIPPED = 77  # the program's exit status when it cannot single-step here
@@ -43,6 +44,12 @@ def run(program: Path, *options: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.limit(LIMIT)
 def test_an_operation_killed_anywhere_hangs_nobody_and_leaks_nothing(program: Path) -> None:
     done = run(program, "--seconds", str(SECONDS))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.limit(LIMIT)
+def test_a_system_call_that_fails_is_an_error_or_none_and_leaves_nothing_locked(program: Path) -> None:
+    done = run(program, "--fail", "--seconds", str(FAILING_SECONDS))
     assert done.returncode == 0, done.stdout
 
 

@@ -45,7 +45,7 @@ inline uint64_t get_number(uint32_t index, sync::Wait wait) {
     const blob::Word w = blob::load(out.blob);
     CHECK(w.state() == blob::State::kOwned && w.owner() == process::mine() && w.generation() == out.blob.generation());
     blob::Head* h = blob::head(out.blob);
-    CHECK(h->payload_bytes == kBlobPayload);
+    CHECK(h != nullptr && h->payload_bytes == kBlobPayload);
     std::memcpy(&first, blob::payload(h), 8);
     std::memcpy(&last, blob::payload(h) + kBlobPayload - 8, 8);
     recovery::let_go(out.blob, process::mine());

@@ -1,3 +1,6 @@
+// Two things are done to each operation of the core, at each step. One is below. The other is fault injection (--fail): each of its system calls fails, one at a
+// time, and the operation must come to an end that is an error or a success, holding nothing.
+//
 // Crash exhaustion: each operation of the core is killed after every store that changed the arena and on both sides of every system call, and after each kill
 // the survivor looks at what is left. See README.md.
 #include <fcntl.h>
@@ -28,12 +31,15 @@ namespace {
 
 constexpr int kSkipped = 77;  // exit status: cannot be done here
 constexpr uint32_t kMostPoints = 1 << 16;
+constexpr int kAsk = -1;  // in place of an error: which ones there are
 constexpr unsigned kSecondsForRecord = 120, kSecondsForKill = 20;
 
 // What a case (a process of its own, with an arena of its own) tells main.
 struct Report {
   char text[4096];
   bool strayed;
+  bool gave_up;
+  int errors[8];  // by which the call that the victim stands before may fail
   uint32_t count;
   Point points[kMostPoints];
 };
@@ -85,7 +91,22 @@ void sweep() {
   recovery::leave();
 }
 
-void run_case(const Entry& entry, const Point* point) {
+// The victim stands where it may be: let it meet an error of the call that comes next, and see that it holds nothing in the end.
+void meet_error(Scenario& scenario, int error, uint32_t held) {
+  const std::vector<int> errors = errors_of_call(scenario.victim.pid);
+  std::fill(std::begin(report_->errors), std::end(report_->errors), 0);
+  std::copy_n(errors.begin(), std::min(errors.size(), std::size(report_->errors) - 1), report_->errors);
+  if (error == kAsk) _exit(0);
+  const bool to_its_end = fail_call(scenario, error);
+  report_->gave_up = !to_its_end;
+  if (to_its_end) {
+    CHECK(mutexes_held(scenario.victim.pid) <= held && "an error leaves no mutex locked");
+  } else {
+    report_->text[0] = 0;  // it says why it gave up: that is the error it was given
+  }
+}
+
+void run_case(const Entry& entry, const Point* point, int error) {
   alarm(point != nullptr ? kSecondsForKill : kSecondsForRecord);
   const std::unique_ptr<Scenario> scenario = entry.make();
   CHECK(arena::create(scenario->quota()) == arena::Status::kOk);
@@ -110,7 +131,9 @@ void run_case(const Entry& entry, const Point* point) {
   birth_is_traced_ = false;
   scenario->victim.slot = process::slot_of(process::last_fork());
   wait_for_mark(scenario->victim.pid);
+  const uint32_t held = mutexes_held(scenario->victim.pid);
   scenario->before_steps();
+  report_->gave_up = false;
   if (point == nullptr) {
     std::vector<Point> points;
     record(*scenario, points);
@@ -119,9 +142,13 @@ void run_case(const Entry& entry, const Point* point) {
     std::copy(points.begin(), points.end(), report_->points);
   } else {
     report_->strayed = !advance(*scenario, *point);
+    if (error != 0 && report_->strayed) _exit(0);  // it makes no such call this time
+    if (error != 0) meet_error(*scenario, error, held);
   }
-  kill(scenario->victim.pid, SIGKILL);
-  CHECK(waitpid(scenario->victim.pid, nullptr, 0) == scenario->victim.pid);
+  if (!report_->gave_up) {
+    kill(scenario->victim.pid, SIGKILL);
+    CHECK(waitpid(scenario->victim.pid, nullptr, 0) == scenario->victim.pid);
+  }
 
   scenario->at_death();
   scenario->recover_victim();
@@ -136,13 +163,13 @@ void run_case(const Entry& entry, const Point* point) {
 }
 
 // Runs a case in a process of its own; false: a violation, which the report tells.
-bool run(const Entry& entry, const Point* point) {
+bool run(const Entry& entry, const Point* point, int error = 0) {
   report_->text[0] = 0;
   report_->strayed = false;
   const pid_t pid = fork();
   if (pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    run_case(entry, point);
+    run_case(entry, point, error);
     _exit(0);
   }
   int status = 0;
@@ -156,6 +183,11 @@ bool run(const Entry& entry, const Point* point) {
 }
 
 // --- the command line ---------------------------------------------------------------------------------------------------
+
+const char* strerrorname(int error) {
+  const char* name = strerrorname_np(error);
+  return name != nullptr ? name : "?";
+}
 
 std::string describe(const Point& p) {
   static const char* const kNames[] = {"at the start",      "after a store",         "before system call",
@@ -180,7 +212,7 @@ struct Options {
   uint32_t every = 1;
   long point = -1;
   double seconds = 0;
-  bool list = false, verbose = false;
+  bool list = false, verbose = false, fail = false;
 };
 
 struct Recorded {
@@ -225,6 +257,39 @@ std::vector<Entry> all_operations() {
   return all;
 }
 
+// Each system call of an operation fails, in each way that it can.
+Totals fail(const Recorded& operation, const Options& options) {
+  uint32_t calls = 0, failures = 0, gave_up = 0, violations = 0;
+  for (uint32_t k = 0; k < operation.points.size(); ++k) {
+    const Point& p = operation.points[k];
+    if (p.when != When::kBeforeCall || (options.point >= 0 && options.point != k)) continue;
+    if (++calls % options.every != options.every / 2 && options.every != 1) continue;
+    if (!run(operation.entry, &p, kAsk)) {
+      ++violations;
+      std::printf("VIOLATION --fail --operation %s --point %u: %s\n", operation.entry.name, k, report_->text);
+      continue;
+    }
+    int errors[std::size(Report{}.errors)];
+    std::copy(std::begin(report_->errors), std::end(report_->errors), errors);
+    for (const int* error = errors; *error != 0 && !report_->strayed; ++error) {
+      ++failures;
+      const bool good = run(operation.entry, &p, *error);
+      gave_up += report_->gave_up ? 1 : 0;
+      if (options.verbose || options.point >= 0)
+        std::printf("  %u %s: %s%s\n", k, describe(p).c_str(), strerrorname(*error),
+                    report_->gave_up ? " (an error)" : "");
+      if (good) continue;
+      ++violations;
+      std::printf("VIOLATION --fail --operation %s --point %u: %s\n  %s failed with %s\n", operation.entry.name, k,
+                  report_->text, describe(p).c_str(), strerrorname(*error));
+    }
+  }
+  std::printf("%-28s system calls %3u  failures %3u  errors told %3u  violations %u\n", operation.entry.name, calls,
+              failures, gave_up, violations);
+  std::fflush(stdout);
+  return {failures, violations};
+}
+
 int run_all(Options options) {
   const uint64_t start = os::now();
   std::vector<Recorded> recorded;
@@ -259,12 +324,13 @@ int run_all(Options options) {
     options.every = std::max(options.every, static_cast<uint32_t>(1 + 1.3 * each * static_cast<double>(points) / left));
   }
   for (const Recorded& operation : recorded) {
-    const Totals t = exhaust(operation, options);
+    const Totals t = options.fail ? fail(operation, options) : exhaust(operation, options);
     totals.kills += t.kills;
     totals.violations += t.violations;
   }
-  std::printf("%zu operations, %zu points, %u kills (one point in %u), %u violations, %.1f s\n", recorded.size(),
-              points, totals.kills, options.every, totals.violations, static_cast<double>(os::now() - start) / 1e9);
+  std::printf("%zu operations, %zu points, %u %s (one %s in %u), %u violations, %.1f s\n", recorded.size(), points,
+              totals.kills, options.fail ? "failures" : "kills", options.fail ? "system call" : "point", options.every,
+              totals.violations, static_cast<double>(os::now() - start) / 1e9);
   return totals.violations == 0 ? 0 : 1;
 }
 
@@ -273,6 +339,8 @@ bool parse(int count, char** words, Options& options) {
     const std::string word = words[i];
     if (word == "--list") {
       options.list = true;
+    } else if (word == "--fail") {
+      options.fail = true;
     } else if (word == "--verbose") {
       options.verbose = true;
     } else if (i + 1 == count) {
@@ -349,7 +417,8 @@ int main(int count, char** words) {
   using namespace shoal::exhaust;
   Options options;
   if (!parse(count, words, options)) {
-    std::fprintf(stderr, "usage: %s [--operation NAME] [--every N] [--point K] [--seconds S] [--list] [--verbose]\n",
+    std::fprintf(stderr,
+                 "usage: %s [--operation NAME] [--every N] [--point K] [--seconds S] [--fail] [--list] [--verbose]\n",
                  words[0]);
     return 2;
   }

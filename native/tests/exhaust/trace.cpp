@@ -1,6 +1,8 @@
 #include "trace.hpp"
 
+#include <linux/futex.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 
@@ -31,6 +33,7 @@ namespace {
 
 constexpr unsigned char kBreak = 0xcc;
 constexpr uint64_t kPatience = 10 * kSecond;
+constexpr long kFutexWaitv = 449, kPidfdOpen = 434, kPidfdSendSignal = 424;  // which older headers lack
 
 // The victim is a fork: its code is ours, at the same addresses.
 unsigned char code(uint64_t address) { return *reinterpret_cast<const volatile unsigned char*>(address); }
@@ -177,8 +180,97 @@ bool advance(Scenario& scenario, const Point& point) {
   return point.when == When::kAfterCall || view.renew() == point.place;
 }
 
+std::vector<int> errors_of_call(pid_t victim) {
+  switch (call_of(victim)) {
+    case SYS_futex: {
+      const uint64_t what = get(victim, offsetof(user_regs_struct, rsi)) & FUTEX_CMD_MASK;
+      if (what == FUTEX_WAIT || what == FUTEX_WAIT_BITSET) return {EINTR, EAGAIN};
+      return {};  // a wake-up of a valid address
+    }
+    case kFutexWaitv:
+      return {EINTR, EAGAIN, ENOMEM};
+    case SYS_fallocate:
+      return {ENOSPC, EINTR};
+    case SYS_mmap:
+    case SYS_munmap:
+      return {ENOMEM};
+    case SYS_madvise:
+      return {EINVAL};
+    case SYS_fstat:
+    case SYS_newfstatat:  // of the arena's descriptor, which may have been closed behind its back
+      if (get(victim, offsetof(user_regs_struct, rdi)) == static_cast<uint64_t>(arena::descriptor())) return {EBADF};
+      return {};
+    case SYS_openat:
+      return {EMFILE};
+    case SYS_read:
+    case SYS_write:
+      return {EINTR};
+    case SYS_close:
+      return {EINTR};
+    case kPidfdOpen:
+      return {EMFILE, ENOSYS};
+    case kPidfdSendSignal:
+      return {EPERM};
+    case SYS_sched_getaffinity:
+      return {EPERM};
+    default:
+      return {};
+  }
+}
+
+bool fail_call(Scenario& scenario, int error) {
+  const pid_t pid = scenario.victim.pid;
+  const auto result = static_cast<uint64_t>(-static_cast<int64_t>(error));
+  const uint64_t next = address_of(pid) + 2;
+  CHECK(ptrace(PTRACE_POKEUSER, pid, offsetof(user_regs_struct, rax), result) == 0);
+  CHECK(ptrace(PTRACE_POKEUSER, pid, offsetof(user_regs_struct, rip), next) == 0);
+  CHECK(ptrace(PTRACE_CONT, pid, nullptr, nullptr) == 0);
+  const uint64_t end = os::now() + kPatience;
+  uint32_t asleep = 0;
+  bool roused = false;
+  for (;;) {
+    int status = 0;
+    const pid_t who = waitpid(pid, &status, WNOHANG);
+    CHECK(who == pid || who == 0);
+    if (who == pid && !WIFSTOPPED(status)) {
+      CHECK(WIFEXITED(status) && "an error must not crash it");
+      return false;
+    }
+    if (who == pid) {
+      CHECK(WSTOPSIG(status) == SIGTRAP && code(address_of(pid) - 1) == kBreak);
+      return true;
+    }
+    CHECK(os::now() < end && "an error must not hang it");
+    usleep(200);
+    asleep = sleeps(pid) ? asleep + 1 : 0;
+    if (asleep == 8 && !roused) {
+      roused = true;
+      scenario.victim_sleeps();
+    }
+  }
+}
+
+uint32_t mutexes_held(pid_t victim) {
+  robust_list_head* head = nullptr;
+  size_t size = 0;
+  CHECK(syscall(SYS_get_robust_list, victim, &head, &size) == 0);
+  if (head == nullptr) return 0;
+  const auto start = reinterpret_cast<uint64_t>(head);
+  uint32_t count = 0;
+  for (uint64_t at = start; count < 64; ++count) {
+    errno = 0;
+    at = static_cast<uint64_t>(ptrace(PTRACE_PEEKDATA, victim, at & ~1ull, nullptr)) & ~1ull;
+    CHECK(errno == 0);
+    if (at == start) return count;
+  }
+  return count;
+}
+
 #else
 
+std::vector<int> errors_of_call(pid_t) { return {}; }
+bool fail_call(Scenario&, int) { return false; }
+uint32_t mutexes_held(pid_t) { return 0; }
 const char* why_not() { return "only x86-64 can be stepped through so far"; }
 void be_traced() {}
 void wait_for_mark(pid_t) {}

@@ -37,6 +37,13 @@ void record(Scenario& scenario, std::vector<Point>& points);
 // Gets the victim to the point; false: it went another way (time plays a part in some), and stands somewhere else.
 bool advance(Scenario& scenario, const Point& point);
 
+// The victim stands before a system call. The errors by which that may fail, in which the kernel is not asked at all; none for calls that cannot fail.
+std::vector<int> errors_of_call(pid_t victim);
+// Makes it fail, and lets the victim go on; false: it did not come to its end, but gave up in a CHECK of its own.
+bool fail_call(Scenario& scenario, int error);
+// How many robust mutexes it holds, its life token among them.
+uint32_t mutexes_held(pid_t victim);
+
 // 'S' of /proc: it sleeps in the kernel.
 bool sleeps(pid_t pid);
 

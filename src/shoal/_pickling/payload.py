@@ -8,6 +8,7 @@ Layout: the number of parts and their sizes (64-bit words), then the parts, each
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import struct
@@ -71,7 +72,9 @@ def _aligned(offset: int) -> int:
 def _unnamed_file() -> int:
     try:
         return os.memfd_create("shoal-start")
-    except OSError:
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+            raise
         import tempfile  # noqa: PLC0415 - slow to import, and hardly ever needed
 
         with tempfile.TemporaryFile() as file:

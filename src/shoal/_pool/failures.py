@@ -29,12 +29,27 @@ def encoding_error(reason: BaseException, value: object) -> BaseException:
         value: the object itself, or a description of it.
     """
     try:
-        error: BaseException = MaybeEncodingError(reason, value)
+        error: BaseException = MaybeEncodingError(reason, _Shown(value))
     except Exception as broken_repr:  # noqa: BLE001 - a repr may raise anything
         error = MaybeEncodingError(
             reason, f"<{type(value).__name__}, whose repr() raised {type(broken_repr).__name__}>"
         )
     return error
+
+
+class _Shown:
+    """Something whose representation is that of an object, but not longer than can be read, or sent where memory is short."""
+
+    MOST = 2000  # characters
+
+    def __init__(self, value: object) -> None:
+        if isinstance(value, (str, bytes, bytearray)) and len(value) > self.MOST:
+            value = value[: self.MOST]  # that of all of it would take four times its memory
+        text = repr(value)
+        self._text = text if len(text) <= self.MOST else f"{text[: self.MOST]}…"
+
+    def __repr__(self) -> str:
+        return self._text
 
 
 def name_culprit(error: BaseException, mode: int | None) -> None:

@@ -9,6 +9,7 @@ Relies on ``shoal._native``. Promises that every function may be called from any
 
 from __future__ import annotations
 
+import errno
 import os
 
 TYPE_CHECKING = False
@@ -66,13 +67,18 @@ def pidfd_of(pid: int) -> int:
 
     The process must be a child that nobody else waits for, or else known to be alive: a number alone may mean another process by now. A process
     that is gone already gives a descriptor that is readable.
+
+    Raises:
+        OSError: if there are no descriptors left (EMFILE, ENFILE), or no memory.
     """
     global _pidfds_work
     if _pidfds_work is None:
         try:
             os.close(os.pidfd_open(os.getpid()))
             _pidfds_work = True
-        except OSError:
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # there are some, but not now
+                raise
             _pidfds_work = False
     if not _pidfds_work:
         return -1

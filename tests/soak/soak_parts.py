@@ -1,0 +1,295 @@
+"""What runs while things are killed: pools that are never short of work, and a queue with producers and consumers."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import soak_work as work
+from soak_history import PoolHistory, QueueHistory
+
+from shoal.errors import PoolTerminatedError, WorkerLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["BriefPools", "LeavingWorkers", "Part", "PoolPart", "QueuePart"]
+
+PATIENCE = 60.0  # seconds for one outcome: what takes longer hangs
+
+
+class Part:
+    """Something that runs in threads of its own and judges itself."""
+
+    name = ""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.troubles: list[str] = []
+        self.done = 0
+        self.threads: list[threading.Thread] = []
+
+    def work(self, loop: Callable[[], object]) -> None:
+        """Do something again and again in a thread."""
+
+        def repeat() -> None:
+            try:
+                while not self.over.is_set():
+                    loop()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is what the soak is for
+                self.troubles.append(f"{self.name}: {error!r}")
+
+        self.threads.append(threading.Thread(target=repeat, name=self.name))
+        self.threads[-1].start()
+
+    def victims(self) -> list[Any]:
+        """Processes that may be killed."""
+        return []
+
+    def killed(self, process: Any) -> None:
+        """Learn that one is about to be killed."""
+
+    def finish(self) -> None:
+        """Come to an end; everything under way is waited for."""
+        self.over.set()
+        for thread in self.threads:
+            thread.join(2 * PATIENCE)
+            if thread.is_alive():
+                self.troubles.append(f"{self.name}: a thread hangs")
+
+    def violations(self) -> list[str]:
+        """What was not as it must be."""
+        return self.troubles
+
+
+class PoolPart(Part):
+    """A pool with all kinds of calls on their way.
+
+    Args:
+        context: makes it.
+        place: where workers tell of what they run.
+        seed: of what is random in it.
+    """
+
+    def __init__(self, context: Any, place: Path, seed: int) -> None:
+        super().__init__()
+        self.name = f"pool ({context.get_start_method()})"
+        self.log = place / f"{context.get_start_method()}.run"
+        self.log.touch()
+        self.history = PoolHistory()
+        self._random = random.Random(seed)
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self.pool = context.Pool(2)
+        self.work(self._calls)
+        self.work(self._map)
+        self.work(self._imap)
+
+    def _items(self, count: int) -> list[tuple[str, int, float, int]]:
+        with self._lock:
+            numbers = [next(self._numbers) for _ in range(count)]
+            self.history.submitted.update(numbers)
+        slow, large = self._random.random() < 0.3, self._random.random() < 0.1
+        return [(str(self.log), number, 0.002 if slow else 0.0, 100_000 if large else 10) for number in numbers]
+
+    def _settle(self, number: int, get: Callable[[], tuple[int, bytes]]) -> None:
+        try:
+            self.history.values[number] = get()[0]
+        except WorkerLostError:
+            self.history.lost.add(number)
+        self.done += 1
+
+    def _calls(self) -> None:
+        items = self._items(20)
+        for item, result in [(item, self.pool.apply_async(work.run, item)) for item in items]:
+            self._settle(item[1], lambda result=result: result.get(PATIENCE))
+
+    def _map(self) -> None:
+        """Of a map that fails nobody learns what became of its items, only that they were run once at most."""
+        items = self._items(40)
+        try:
+            values = self.pool.map_async(work.run_item, items).get(PATIENCE)
+        except WorkerLostError:
+            self.history.dropped.update(item[1] for item in items)
+        else:
+            self.history.values.update((item[1], value[0]) for item, value in zip(items, values, strict=True))
+        self.done += len(items)
+
+    def _imap(self) -> None:
+        items = self._items(60)
+        results = self.pool.imap(work.run_item, items, chunksize=self._random.choice([1, 7, 60]))
+        taken = len(items) if self._random.random() < 0.8 else 20
+        for item in items[:taken]:
+            self._settle(item[1], lambda: results.next(PATIENCE))
+        self.history.dropped.update(item[1] for item in items[taken:])  # an iterator that nobody reads to its end
+
+    def victims(self) -> list[Any]:
+        """Its workers."""
+        return list(self.pool._pool)
+
+    def killed(self, process: Any) -> None:  # noqa: ARG002 - one is like another
+        """Count."""
+        self.history.kills += 1
+
+    def finish(self) -> None:
+        """Close the pool."""
+        super().finish()
+        self.pool.close()
+        self.pool.join()
+
+    def violations(self) -> list[str]:
+        """By its history."""
+        self.history.run = [int(line) for line in self.log.read_text().split()]
+        return self.troubles + [f"{self.name}: {what}" for what in self.history.violations()]
+
+
+class BriefPools(Part):
+    """Pools that are terminated in the middle of their work, one after the other."""
+
+    name = "terminated pools"
+
+    def __init__(self, context: Any, seed: int) -> None:
+        super().__init__()
+        self._context = context
+        self._random = random.Random(seed)
+        self.work(self._one)
+
+    def _one(self) -> None:
+        pool = self._context.Pool(2)
+        results = [pool.apply_async(work.nothing, (i,)) for i in range(200)]
+        results.append(pool.map_async(work.nothing, range(1000), chunksize=1))
+        self.over.wait(self._random.random() * 0.1)
+        pool.terminate()
+        pool.join()
+        for number, result in enumerate(results):
+            try:
+                value = result.get(PATIENCE)
+            except PoolTerminatedError:
+                continue
+            if value != 2 * number and number < 200:
+                self.troubles.append(f"{self.name}: {number} gave {value}")
+        self.done += 1
+
+
+class LeavingWorkers(Part):
+    """A pool whose workers leave after each task.
+
+    Args:
+        context: makes it.
+        least: tasks to be run, however long that takes.
+    """
+
+    name = "workers that leave"
+
+    def __init__(self, context: Any, least: int) -> None:
+        super().__init__()
+        self._least = least
+        self._pool = context.Pool(2, maxtasksperchild=1)
+        self.work(self._some)
+
+    def _some(self) -> None:
+        numbers = range(self.done, self.done + 20)
+        if self._pool.map_async(work.nothing, numbers, chunksize=1).get(PATIENCE) != [2 * i for i in numbers]:
+            self.troubles.append(f"{self.name}: wrong results")
+        self.done += len(numbers)
+
+    def finish(self) -> None:
+        """Run what is missing, then close the pool."""
+        super().finish()
+        while self.done < self._least and not self.troubles:
+            self._some()
+        self._pool.close()
+        self._pool.join()
+
+
+class QueuePart(Part):
+    """A queue with producers and consumers, each of whom is replaced when it is killed.
+
+    Args:
+        context: makes it.
+        place: where they tell of what they do.
+    """
+
+    name = "queue"
+
+    def __init__(self, context: Any, place: Path) -> None:
+        super().__init__()
+        self._context = context
+        self.log = place / "queue"
+        self.log.touch()
+        self.history = QueueHistory()
+        self._queue = context.Queue()
+        self._over = context.Event()
+        self._numbers = itertools.count(1)
+        self._producers: dict[Any, int] = {}
+        self._consumers: dict[Any, int] = {}
+        for _ in range(2):
+            self._start(self._producers)
+            self._start(self._consumers)
+        self.work(self._replace)
+
+    def _start(self, kind: dict[Any, int]) -> None:
+        number = next(self._numbers)
+        target, more = (work.produce, (self._over,)) if kind is self._producers else (work.consume, ())
+        process = self._context.Process(target=target, args=(self._queue, str(self.log), number, *more), daemon=True)
+        process.start()
+        kind[process] = number
+
+    def _replace(self) -> None:
+        self.over.wait(0.02)
+        for kind in (self._producers, self._consumers):
+            for process in [process for process in kind if not process.is_alive()]:
+                del kind[process]
+                if not self.over.is_set():
+                    self._start(kind)
+
+    def victims(self) -> list[Any]:
+        """All of them."""
+        return [*self._producers, *self._consumers]
+
+    def killed(self, process: Any) -> None:
+        """Count."""
+        if process in self._consumers:
+            self.history.killed_consumers += 1
+
+    def finish(self) -> None:
+        """Let the producers end, then the consumers."""
+        super().finish()
+        self._over.set()
+        for process in self._producers:
+            process.join(PATIENCE)
+        while not any(process.is_alive() for process in self._consumers):
+            self._start(self._consumers)
+        for _ in self._consumers:
+            self._queue.put(None)
+        for process in self._consumers:
+            process.join(PATIENCE)
+            if process.exitcode is None:
+                self.troubles.append(f"{self.name}: {process} hangs")
+                process.kill()
+        self._producers.clear()
+        self._consumers.clear()
+        self._queue.close()
+        del self._queue, self._over
+
+    def violations(self) -> list[str]:
+        """By its history."""
+        history = self.history
+        for what, *numbers in self._lines():
+            who, number, *rest = map(int, numbers)
+            if what == "b":
+                history.begun.add((who, number))
+            elif what == "d":
+                history.done.add((who, number))
+            elif what == "g":
+                history.got.setdefault(who, []).append((number, rest[0]))
+        self.done = sum(map(len, history.got.values()))
+        return self.troubles + [f"{self.name}: {what}" for what in history.violations()]
+
+    def _lines(self) -> Iterator[list[str]]:
+        with self.log.open() as lines:
+            for line in lines:
+                yield line.split()
