@@ -39,8 +39,21 @@ void spawn_watcher() {
   finish(pid);
 }
 
+// The program beside the watcher: its child, which nobody reaps but the watcher.
+pid_t stand_by_of(pid_t watcher) {
+  char path[64];
+  std::snprintf(path, sizeof path, "/proc/%d/task/%d/children", watcher, watcher);
+  FILE* f = std::fopen(path, "re");
+  int pid = 0;
+  if (f == nullptr) return 0;
+  if (std::fscanf(f, "%d", &pid) != 1) pid = 0;
+  std::fclose(f);
+  return pid != 0 && !os::process_is_gone(pid, 0) ? pid : 0;
+}
+
 pid_t await_watcher(pid_t before) {
   until([&] { return process::watcher() != before && process::watcher() != 0; });
+  until([&] { return stand_by_of(process::watcher()) != 0; });
   return report->watcher = process::watcher();
 }
 
@@ -181,18 +194,6 @@ void killed_watcher_is_replaced() {
   const pid_t third = await_watcher(second);
   CHECK(first != second && second != third && third != first);
   until([] { return slots_in_use() == 2; });
-}
-
-// The program beside the watcher: its child, which nobody reaps but the watcher.
-pid_t stand_by_of(pid_t watcher) {
-  char path[64];
-  std::snprintf(path, sizeof path, "/proc/%d/task/%d/children", watcher, watcher);
-  FILE* f = std::fopen(path, "re");
-  int pid = 0;
-  if (f == nullptr) return 0;
-  if (std::fscanf(f, "%d", &pid) != 1) pid = 0;
-  std::fclose(f);
-  return pid != 0 && !os::process_is_gone(pid, 0) ? pid : 0;
 }
 
 void killed_stand_by_is_replaced() {

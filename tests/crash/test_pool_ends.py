@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pool_tasks as tasks
 import pytest
+from crash_programs import Program
 from crash_table import SECONDS, Case, each, raised_by
 
 from shoal.errors import BrokenPoolError, PoolTerminatedError
@@ -17,6 +18,7 @@ from shoal.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # --- a pool that can have no workers --------------------------------------------------------------------------------------
 
@@ -43,6 +45,39 @@ def test_a_pool_fails_once_if_its_initializer(case: Case, method: str, context: 
             assert isinstance(raised_by(call), BrokenPoolError)
         assert len(pool._pool) <= 2
     pool.join()
+
+
+STUCK = """
+import os, time
+import pool_tasks
+import shoal
+
+stuck = False
+
+def hang_if_stuck():  # as on a lock that another thread held at the fork
+    if stuck:
+        time.sleep(60)
+
+os.register_at_fork(after_in_child=hang_if_stuck)
+pool = shoal.get_context("fork").Pool(1)
+assert pool.apply(pool_tasks.double, (1,)) == 2
+print("ready", flush=True)
+stuck = True
+pool._pool[0].kill()
+result = pool.apply_async(pool_tasks.double, (2,))
+time.sleep(2)
+stuck = False
+assert result.get() == 4
+pool.terminate()
+pool.join()
+"""
+
+
+def test_a_replacement_that_is_stuck_at_its_fork_is_replaced(tmp_path: Path) -> None:
+    with Program(STUCK, "fork", tmp_path) as program:
+        program.wait_until_ready()
+        assert program.end() == ""
+        assert program.process.returncode == 0
 
 
 # --- the end, in every order -----------------------------------------------------------------------------------------------

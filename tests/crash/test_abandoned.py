@@ -1,0 +1,141 @@
+"""Whatever a killed process held goes to who waits for it, who is told; what a process that exits was to keep, it keeps."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import crash_tasks as tasks
+import pytest
+from crash_table import SECONDS, Case, each
+
+from shoal.errors import AbandonedLockError, AbandonedLockWarning
+from shoal.synchronize import Lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@contextmanager
+def a_moment_later(act: Callable[[], object]) -> Iterator[None]:
+    """Do something while the block waits."""
+    timer = threading.Timer(0.1, act)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+def the_lock_is_taken_over(thing: Any) -> None:
+    with pytest.warns(AbandonedLockWarning, match="was killed"):
+        assert thing.acquire(timeout=SECONDS)
+    thing.release()
+
+
+def the_lock_refuses_and_is_free(thing: Any) -> None:
+    with pytest.raises(AbandonedLockError):
+        thing.acquire(timeout=SECONDS)
+    assert thing.acquire(timeout=SECONDS)
+    thing.release()
+
+
+def the_permit_comes_back(thing: Any) -> None:
+    assert thing.acquire(timeout=SECONDS)
+    thing.release()
+
+
+def the_condition_is_taken_over(thing: Any) -> None:
+    with pytest.warns(AbandonedLockWarning), thing:
+        assert not thing.wait(0.01)
+
+
+def the_barrier_breaks(thing: Any) -> None:
+    with pytest.raises(threading.BrokenBarrierError):
+        thing.wait(SECONDS)
+    assert thing.broken
+
+
+def join_returns(thing: Any) -> None:
+    thing.join()
+
+
+KILLED = [
+    Case("a lock", ("Lock", (), "take"), the_lock_is_taken_over),
+    Case("a lock that refuses", ("Lock", "raise", "take"), the_lock_refuses_and_is_free),
+    Case("an rlock", ("RLock", (), "take"), the_lock_is_taken_over),
+    Case("a semaphore in a with statement", ("Semaphore", (1,), "enter"), the_permit_comes_back),
+    Case("a bounded semaphore in a with statement", ("BoundedSemaphore", (1,), "enter"), the_permit_comes_back),
+    Case("a condition", ("Condition", (), "enter"), the_condition_is_taken_over),
+    Case("a place at a barrier", ("Barrier", (3,), "wait_at"), the_barrier_breaks),
+    Case("an item of a joinable queue", ("JoinableQueue", (), "get_one"), join_returns),
+]
+
+
+def made(context: Any, kind: str, arguments: Any) -> Any:
+    thing = Lock(on_abandoned="raise") if arguments == "raise" else getattr(context, kind)(*arguments)
+    if kind == "JoinableQueue":
+        thing.put("something")
+    return thing
+
+
+@each(KILLED)
+def test_who_waits_goes_on_when_one_is_killed_that_held(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    kind, arguments, how = case.act
+    thing, event = made(context, kind, arguments), context.Event()
+    holder = context.Process(target=tasks.hold, args=(thing, how, event), daemon=True)
+    holder.start()
+    assert event.wait(SECONDS)
+    with a_moment_later(holder.kill):
+        case.outcome(thing)
+    holder.join()
+
+
+@each([Case("kept", None)])
+def test_a_lock_that_a_process_took_and_exited_is(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    lock, rlock = context.Lock(), context.RLock()
+    process = context.Process(target=tasks.take_and_exit, args=(lock, rlock))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AbandonedLockWarning)
+        assert rlock.acquire(timeout=SECONDS)  # it belongs to a thread, so it goes on
+    rlock.release()
+    assert not lock.acquire(timeout=0.05)
+    lock.release()  # anybody may
+    assert lock.acquire(timeout=SECONDS)
+
+
+@each([Case("loses nothing", None)])
+def test_ten_megabytes_put_by_a_process_that_is_joined_first(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    queue = context.Queue()
+    process = context.Process(target=tasks.put_bytes, args=(queue, 10 << 20))
+    process.start()
+    process.join(SECONDS)
+    assert process.exitcode == 0
+    assert len(queue.get(timeout=SECONDS)) == 10 << 20
+    with pytest.raises(TypeError, match="lock"):
+        queue.put(threading.Lock())
+    assert queue.empty()
+
+
+@each([Case("a watcher", None, methods=("fork",))])
+def test_there_is_always(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    from shoal import _native  # noqa: PLC0415 - nobody else here looks below the surface
+
+    event, semaphore = context.Event(), context.Semaphore(1)
+    holder = context.Process(target=tasks.hold, args=(semaphore, "enter", event), daemon=True)
+    holder.start()
+    assert event.wait(SECONDS)
+    for _ in range(3):
+        watcher = _native.watcher_pid()
+        os.kill(watcher, 9)
+        while _native.watcher_pid() in (0, watcher):  # nothing is started meanwhile; the test's watchdog counts
+            threading.Event().wait(0.005)
+    with a_moment_later(holder.kill):
+        assert semaphore.acquire(timeout=SECONDS)
+    holder.join()
