@@ -28,15 +28,15 @@ int StandBy::ensure() {
   again_at_ = now + kPause;
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return static_cast<int>(kPause / 1'000'000);
-  char self[] = "/proc/self/exe", how[] = "--stand-by", arena_fd[16], line_fd[16];
+  char name[] = "shoal-watcher", how[] = "--stand-by", arena_fd[16], line_fd[16];
   std::snprintf(arena_fd, sizeof arena_fd, "%d", arena::descriptor());
   std::snprintf(line_fd, sizeof line_fd, "%d", ends[1]);
-  char* argv[] = {self, how, arena_fd, line_fd, nullptr};
+  char* argv[] = {name, how, arena_fd, line_fd, nullptr};
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   // dup2 onto itself takes close-on-exec off, in the child only.
   for (int fd : {arena::descriptor(), ends[1]}) posix_spawn_file_actions_adddup2(&actions, fd, fd);
-  const int error = posix_spawn(&pid_, self, &actions, nullptr, argv, environ);
+  const int error = posix_spawn(&pid_, "/proc/self/exe", &actions, nullptr, argv, environ);
   posix_spawn_file_actions_destroy(&actions);
   close(ends[1]);
   if (error != 0) {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import crash_tasks as tasks
+import psutil
 import pytest
 from crash_table import SECONDS, Case, each
 
@@ -131,11 +133,14 @@ def test_there_is_always(case: Case, method: str, context: Any) -> None:  # noqa
     holder = context.Process(target=tasks.hold, args=(semaphore, "enter", event), daemon=True)
     holder.start()
     assert event.wait(SECONDS)
-    for _ in range(3):
-        watcher = _native.watcher_pid()
-        os.kill(watcher, 9)
-        while _native.watcher_pid() in (0, watcher):  # nothing is started meanwhile; the test's watchdog counts
+    watcher = 0
+    for _ in range(3):  # nothing is started meanwhile; the test's watchdog counts
+        while _native.watcher_pid() in {0, watcher}:
             threading.Event().wait(0.005)
+        watcher = _native.watcher_pid()
+        while not psutil.Process(watcher).children():  # its stand-by
+            threading.Event().wait(0.005)
+        os.kill(watcher, signal.SIGKILL)
     with a_moment_later(holder.kill):
         assert semaphore.acquire(timeout=SECONDS)
     holder.join()

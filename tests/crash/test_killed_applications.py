@@ -108,10 +108,10 @@ PLAIN_CHILD = """
     process.start()
     event.wait()
     survivors(process.pid)
-"""
+"""  # the daemon tells when the death of the application has been dealt with
 
 
-@each([Case("a process that is no daemon", PLAIN_CHILD)])
+@each([Case("a process that is no daemon", DAEMON + PLAIN_CHILD)])
 def test_of_a_killed_application_lives_on(case: Case, method: str, tmp_path: Path) -> None:
     with Program(HEAD + case.act + TAIL, method, tmp_path) as program:
         lasting = set(json.loads(program.line()))
@@ -120,7 +120,8 @@ def test_of_a_killed_application_lives_on(case: Case, method: str, tmp_path: Pat
         program.kill()
         program.process.wait()
         servers = {pid for pid, line in program.others().items() if "forkserver" in line or "watcher" in line}
-        assert lasting <= set(program.gone_but(lasting | servers, 0.5) or program.others())
+        assert not program.gone_but(lasting | servers, SECONDS)
+        assert lasting <= set(program.others())
 
 
 def namespace() -> tuple[str, ...]:
