@@ -34,6 +34,7 @@ int epoll_fd, changed_fd;
 
 constexpr int kLookAtUnclaimed =
     1'000;  // ms, while there are slots of which nothing tells: without a process, for the most part
+constexpr int kTriesToTakeOver = 5'000;  // one in a millisecond
 constexpr uint64_t kChanged = UINT64_MAX, kStandByGone = UINT64_MAX - 1;
 constexpr useconds_t kLetStartsFinish = 10'000;  // microseconds
 
@@ -125,7 +126,13 @@ int main(int argc, char** argv) {
   if (chdir("/") != 0) return 3;
   if (stands_by && !watcher::stand_by(std::atoi(argv[3]))) return 0;
   if (arena::attach(std::atoi(argv[stands_by ? 2 : 1])) != arena::Status::kOk) return 4;
-  if (!process::become_watcher()) return 0;
+  // A process that is killed closes its end of the line a moment before it counts as dead.
+  const pid_t before = stands_by ? process::watcher() : 0;
+  for (int tries = 0; !process::become_watcher(); ++tries) {
+    const pid_t now = process::watcher();
+    if (!stands_by || (now != 0 && now != before) || tries == kTriesToTakeOver) return 0;
+    usleep(1'000);
+  }
   if (!process::claim(0)) return 5;
   // One descriptor for each process, however few the application allows itself.
   if (rlimit files; getrlimit(RLIMIT_NOFILE, &files) == 0) {
