@@ -133,3 +133,10 @@ def test_sets_are_sets(manager: Any):
     assert words["s"] == {2, 3}
     assert words["s"] - {2} == {3}
     assert {2} < words["s"]._getvalue()
+
+
+def test_a_nested_list_is_gone_through_backwards(manager: Any):
+    numbers = manager.list([[1], 2], nested=True)
+    last, first = reversed(numbers)
+    first.append(3)
+    assert (last, numbers) == (2, [[1, 3], 2])

@@ -146,6 +146,10 @@ class NestedList(Part, list):  # type: ignore[type-arg]
     def __setitem__(self, key: Any, value: Any) -> None:
         super().__setitem__(key, [_taken_in(one) for one in value] if isinstance(key, slice) else _taken_in(value))
 
+    def __reversed__(self) -> Any:
+        # Of a plain copy: an iterator is pickled with what it goes through, and a proxy would ask for one again.
+        return reversed(list(self))
+
     def append(self, value: Any) -> None:
         """As ``list.append``; a container is taken in."""
         super().append(_taken_in(value))

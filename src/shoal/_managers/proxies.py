@@ -150,8 +150,9 @@ class BaseProxy(_StandardProxy):  # type: ignore[misc]
             self._link.refer(self._id)
             self._referring = True
 
-    def __del__(self) -> None:
-        if self._referring and not sys.is_finalizing():
+    # What it needs is bound here: at the end of the interpreter this module's names are gone before the last proxy is.
+    def __del__(self, is_finalizing: Any = sys.is_finalizing, suppress: Any = suppress) -> None:
+        if self._referring and not is_finalizing():
             with suppress(Exception):
                 self._link.release(self._id)
 

@@ -10,6 +10,7 @@ from traceback import format_exc
 
 from shoal import _standard
 from shoal._managers import ring
+from shoal._managers.undelivered import take_back, unless_hung_up
 from shoal._managers.words import (
     ERROR,
     FAILURE,
@@ -48,7 +49,7 @@ class Session:
 
     def __init__(self, connection: Any, holder: Any) -> None:
         self.holder = holder
-        self.send = connection.send
+        self.send = connection.send if isinstance(connection, ring.Ring) else unless_hung_up(connection)
         self.recv = connection.recv
 
 
@@ -74,7 +75,8 @@ def _serve(server: Server, session: Session) -> None:
     entries = server.id_to_obj
     recv, send = session.recv, session.send
     kwds: Any
-    entry: Any
+    entry: Any = None
+    methodname: Any = None
     while True:
         try:
             request = recv()
@@ -106,10 +108,20 @@ def _serve(server: Server, session: Session) -> None:
         try:
             send(answer)
         except Exception:  # noqa: BLE001 - what is in the answer cannot be pickled, or the client has gone
-            send((UNSERIALIZABLE, format_exc()))
+            _send_instead(send, answer, None if entry is None else entry[0], methodname)
         # The answer is kept until the next request: the client may be about to refer to something in it.
         del request, function
         args = kwds = result = entry = None
+
+
+def _send_instead(send: Any, answer: tuple[str, Any], obj: Any, methodname: str) -> None:
+    """An answer could not be sent: say why. To a client that has gone nothing can be said, and the call is undone."""
+    try:
+        send((UNSERIALIZABLE, format_exc()))
+    except OSError:
+        if answer[0] == RETURN:
+            take_back(obj, methodname, answer[1])
+        raise
 
 
 def _returned(server: Server, c: Any, entry: Any, methodname: str, result: Any) -> tuple[str, Any]:
