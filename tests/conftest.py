@@ -170,13 +170,18 @@ def is_server(process: psutil.Process) -> bool:
     return "import main" in line and ("forkserver" in line or "resource_tracker" in line)
 
 
+def is_in_reserve(process: psutil.Process) -> bool:
+    """Tell a fork server's child that nobody has asked for yet: it has not attached to an arena."""
+    return not any("memfd:shoal" in mapped.path for mapped in process.memory_maps(grouped=False))
+
+
 def may_stay(process: psutil.Process) -> bool:
-    """The arena's watcher, a fork server (not its children, whose command line is the same), and what has ended."""
+    """The arena's watcher, a fork server (of its children, whose command line is the same, the one in reserve), and what has ended."""
     try:
         if process.name() == "shoal-watcher" or process.status() == psutil.STATUS_ZOMBIE:
             return True
         parent = process.parent()
-        return is_server(process) and not (parent and is_server(parent))
+        return is_server(process) and (not (parent and is_server(parent)) or is_in_reserve(process))
     except psutil.NoSuchProcess:
         return True
 

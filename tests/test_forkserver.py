@@ -8,9 +8,12 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
+from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 import shoal
@@ -50,6 +53,19 @@ def run(process: Any) -> int | None:
     process.start()
     process.join()
     return process.exitcode
+
+
+def spare_child() -> int:
+    """The pid of the child that the server has in reserve; all others have been joined."""
+    deadline = time.monotonic() + 60
+    server = psutil.Process(forkserver._forkserver._forkserver_pid)
+    while time.monotonic() < deadline:
+        with suppress(psutil.NoSuchProcess):  # one that was just being waited for
+            waiting = [child.pid for child in server.children() if child.status() == psutil.STATUS_SLEEPING]
+            if len(waiting) == 1:
+                return waiting[0]
+        time.sleep(0.01)
+    raise TimeoutError("the server makes no spare child")
 
 
 def run_program(path: Path, source: str, **modules: str) -> subprocess.CompletedProcess[str]:
@@ -105,6 +121,81 @@ def test_a_server_killed_while_it_is_asked_is_replaced_too():
     process.join()
     killer.join()
     assert process.exitcode == 0
+
+
+def test_the_next_process_is_the_child_that_the_server_has_in_reserve():
+    queue = CONTEXT.SimpleQueue()
+    assert run(CONTEXT.Process(target=report, args=(queue,))) == 0
+    spare = spare_child()
+    process = CONTEXT.Process(target=report, args=(queue,))
+    assert run(process) == 0
+    assert process.pid == spare
+    assert queue.get() == queue.get() == (forkserver._forkserver._forkserver_pid, True)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_child_in_reserve_is_not_missed(how: signal.Signals):
+    assert run(CONTEXT.Process(target=print, args=("",))) == 0
+    for _ in range(20):
+        os.kill(spare_child(), how)
+        process = CONTEXT.Process(target=print, args=("",))
+        # It may be dying while it is handed the request: then its end is told as that of any child.
+        assert run(process) in {0, -how}
+    assert run(CONTEXT.Process(target=print, args=("",))) == 0
+
+
+def test_the_child_in_reserve_does_not_hear_a_ctrl_c():
+    assert run(CONTEXT.Process(target=print, args=("",))) == 0
+    spare = spare_child()
+    os.kill(spare, signal.SIGINT)
+    process = CONTEXT.Process(target=print, args=("",))
+    assert run(process) == 0
+    assert process.pid == spare
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, None])
+def test_the_child_in_reserve_ends_with_the_server(how: signal.Signals | None):
+    assert run(CONTEXT.Process(target=print, args=("",))) == 0
+    pidfd = os.pidfd_open(spare_child())
+    try:
+        if how is not None:
+            os.kill(forkserver._forkserver._forkserver_pid, how)
+        else:
+            forkserver._forkserver._stop()
+        assert wait([pidfd], 60) == [pidfd]
+    finally:
+        os.close(pidfd)
+
+
+def test_a_main_module_that_has_changed_is_run_as_it_is_now(tmp_path: Path):
+    program = """
+        import time
+
+        import psutil
+        import shoal
+        from pathlib import Path
+        from shoal import forkserver
+
+        MARK = "before"
+
+        def child():
+            print(MARK, flush=True)
+
+        if __name__ == "__main__":
+            for _ in range(3):
+                process = shoal.get_context("forkserver").Process(target=child)
+                process.start()
+                process.join()
+                server = psutil.Process(forkserver._forkserver._forkserver_pid)
+                deadline = time.monotonic() + 30
+                while {child.pid for child in server.children()} <= {process.pid}:  # until there is one in reserve
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                file = Path(__file__)
+                file.write_text(file.read_text().replace('"before"', '"after, and longer"'))
+    """
+    done = run_program(tmp_path, program)
+    assert (done.stdout, done.stderr) == ("before\nafter, and longer\nafter, and longer\n", "")
 
 
 def test_the_exit_code_of_a_killed_child_is_its_signal():

@@ -80,24 +80,29 @@ class MainModule:
         self.imports: list[str] = []
         self.refresh()
 
-    def refresh(self) -> None:
-        """Compile it, if it has changed since it was last compiled. Whatever goes wrong, children do without."""
+    def refresh(self) -> bool:
+        """Compile it, if it has changed since it was last compiled; tell whether it has. Whatever goes wrong, children do without."""
+        before = self.code
         try:
-            if self.path is None and self.spec is None and self.name is not None and not self.name.endswith("__main__"):
-                self.spec = runpy._get_module_details(self.name)[1]  # type: ignore[attr-defined]
-            file = self.path if self.spec is None else self.spec.origin
-            if file is None:
-                return
-            status = Path(file).stat()
-            if self._state == (status.st_mtime_ns, status.st_size):
-                return
-            with io.open_code(file) as stream:
-                source = stream.read()
-            self.code = compile(source, file, "exec", dont_inherit=True)
-            self.imports = imports_of(source, self.spec.parent or "" if self.spec is not None else "")
-            self._state = (status.st_mtime_ns, status.st_size)
+            self._compile()
         except (Exception, SystemExit):  # noqa: BLE001 - a directory, a zip file, a syntax error, …: not what this is for
             self.code = None
+        return self.code is not before
+
+    def _compile(self) -> None:
+        if self.path is None and self.spec is None and self.name is not None and not self.name.endswith("__main__"):
+            self.spec = runpy._get_module_details(self.name)[1]  # type: ignore[attr-defined]
+        file = self.path if self.spec is None else self.spec.origin
+        if file is None:
+            return
+        status = Path(file).stat()
+        if self._state == (status.st_mtime_ns, status.st_size):
+            return
+        with io.open_code(file) as stream:
+            source = stream.read()
+        self.code = compile(source, file, "exec", dont_inherit=True)
+        self.imports = imports_of(source, self.spec.parent or "" if self.spec is not None else "")
+        self._state = (status.st_mtime_ns, status.st_size)
 
     def stands_for(self, data: dict[str, Any]) -> bool:
         """Tell whether this is the main module that a child is to have, and there is code to run."""

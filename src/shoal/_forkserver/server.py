@@ -4,6 +4,8 @@ It is executed afresh, so it holds nothing of the process that started it but on
 whenever it is asked to. It waits for its children, because it is their parent, and passes their exit codes on. It ends when no process is left that
 could ask.
 
+A start does not wait for a fork: when nothing is asked for, the server has a child in reserve (see `spare`), and the next request is given to that one.
+
 A fork beside another thread is never done here. Threads that an import has started, and that end for the time of a fork (OpenBLAS does so), are sent
 away by a trial fork; if there are others, clients are told, and start fresh interpreters.
 """
@@ -22,6 +24,7 @@ import warnings
 from shoal import _alias, _bootstrap, _native, _runtime, _standard, spawn
 from shoal._forkserver import protocol
 from shoal._forkserver.preload import MainModule, import_one
+from shoal._forkserver.spare import Spare, wait_for_request
 from shoal._pickling import payload
 
 TYPE_CHECKING = False
@@ -121,6 +124,8 @@ class _Server:
         self.common = common
         self.main_module = main_module
         self.sockets: dict[int, int] = {}  # a living child's pid: the descriptor of its socket
+        self.spare: Spare | None = None
+        self.needs_spare = False  # whether one is to be made as soon as there is nothing else to do
         self.bell, self.ringer = os.pipe()
         os.set_blocking(self.bell, False)
         os.set_blocking(self.ringer, False)
@@ -132,11 +137,14 @@ class _Server:
         poller.register(self.common, select.POLLIN)
         poller.register(self.bell, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poller.poll()}
+            ready = {fd for fd, _ in poller.poll(0 if self.needs_spare else None)}
             if self.bell in ready:
                 self._reap()
             if self.common.fileno() in ready and not self._answer():
+                self._dismiss_spare()
                 return
+            if not ready:
+                self._make_spare()
 
     def _reap(self) -> None:
         """Pass on the exit codes of children that have ended."""
@@ -148,6 +156,9 @@ class _Server:
                 return
             if pid == 0:
                 return
+            if self.spare is not None and pid == self.spare.pid:  # somebody has killed it
+                self.spare.close()
+                self.spare = None
             fd = self.sockets.pop(pid, -1)
             if fd >= 0:
                 self._tell(fd, protocol.ENDED, os.waitstatus_to_exitcode(status))
@@ -175,30 +186,67 @@ class _Server:
         return True
 
     def _start(self, fd: int) -> None:
-        threads = _threads()
-        if threads > 1:
-            self._tell(fd, protocol.THREADS, threads)
-            os.close(fd)
-            return
-        self.main_module.refresh()
-        pid = os.fork()
-        if pid == 0:
-            self._become_child(fd)
+        if self.main_module.refresh():
+            self._dismiss_spare()  # it has the main module as it was
+        spare, self.spare = self.spare, None
+        if spare is not None and spare.take(fd):
+            pid = spare.pid
+        else:
+            threads = _threads()
+            if threads > 1:
+                self._tell(fd, protocol.THREADS, threads)
+                os.close(fd)
+                return
+            pid = os.fork()
+            if pid == 0:
+                self._become_child(fd, None)
+        self.needs_spare = True
         self.sockets[pid] = fd
         pidfd = _runtime.pidfd_of(pid)
         self._tell(fd, protocol.STARTED, pid, [pidfd] if pidfd >= 0 else [])
         if pidfd >= 0:
             os.close(pidfd)
 
-    def _become_child(self, fd: int) -> NoReturn:
+    def _make_spare(self) -> None:
+        """Fork a child for the next request. If that fails, the next request has its fork made for it."""
+        self.needs_spare = False
+        if self.spare is not None or _threads() > 1:
+            return
+        try:
+            ours, theirs = protocol.socket_pair()
+        except OSError:
+            return
+        with theirs:
+            try:
+                pid = os.fork()
+            except OSError:
+                ours.close()
+                return
+            if pid == 0:
+                ours.close()
+                self._become_child(-1, theirs)
+        self.spare = Spare(pid, ours)
+
+    def _dismiss_spare(self) -> None:
+        if self.spare is not None:
+            self.spare.dismiss()
+            self.spare = None
+
+    def _become_child(self, fd: int, line: socket.socket | None) -> NoReturn:
+        """Be the child that was asked for through `fd`; or a spare one, that is told through `line`."""
         exitcode = 1
         try:
             signal.set_wakeup_fd(-1)
             set_signal(signal.SIGCHLD, signal.SIG_DFL)
-            set_signal(signal.SIGINT, signal.default_int_handler)
             for other in (self.common.fileno(), self.bell, self.ringer, *self.sockets.values()):
                 os.close(other)
+            if self.spare is not None:
+                self.spare.close()
             _bootstrap.clear_exit_functions()
+            _reseed()
+            if line is not None:
+                fd = wait_for_request(line)
+            set_signal(signal.SIGINT, signal.default_int_handler)
             exitcode = _run(fd, self.main_module)
         except Exception:  # noqa: BLE001 - the last frame of the process
             sys.excepthook(*sys.exc_info())
@@ -218,7 +266,6 @@ def _run(fd: int, main_module: MainModule) -> int:
     spawn.inherit(tracker, server)
     spawn.inherited_fds = given
     spawn.received = dict(zip(head.numbers, head.descriptors, strict=True))
-    _reseed()
     spawn.main_module = main_module
     process_obj = spawn.unpickled(payload.read(file))
     return int(process_obj._bootstrap(parent_sentinel))
