@@ -56,6 +56,7 @@ class SharedMemory(_shared_memory.SharedMemory):  # type: ignore[misc]
             block that others have made, say ``shoal.resource_tracker.register(name, "shared_memory")``.
 
     Raises:
+        TypeError: if the name is no str.
         ValueError: if the size is negative, or 0 when the block is made, or there is no name to attach to.
         FileExistsError: if a block is to be made and there is one of that name.
         FileNotFoundError: if there is none to attach to.
@@ -74,6 +75,8 @@ class SharedMemory(_shared_memory.SharedMemory):  # type: ignore[misc]
                 raise ValueError("'size' must be a positive number different from zero")
         elif name is None:
             raise ValueError("'name' can only be None if create=True")
+        if not isinstance(name, str | None):
+            raise TypeError(f"name must be a str or None, not {type(name).__name__}")
         if name is not None and "\0" in name:
             raise ValueError("embedded null character")  # some versions' shm_open ends the name there
         self._track = track
@@ -86,6 +89,8 @@ class SharedMemory(_shared_memory.SharedMemory):  # type: ignore[misc]
     def _make(self, name: str | None, size: int) -> None:
         """Make a block that has its memory, then give it its name: until then there is nothing for anybody to see, or to clean up."""
         given = None if name is None else f"/{name}" if self._prepend_leading_slash else name
+        if given is not None and not resource_tracker.bare(given):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), given)
         if given is not None and os.path.lexists(f"{DIRECTORY}/{resource_tracker.bare(given)}"):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), given)
         self._fd = os.open(DIRECTORY, os.O_TMPFILE | os.O_RDWR, self._mode)

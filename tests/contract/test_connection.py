@@ -254,6 +254,15 @@ def test_recv_bytes_into_fills_a_buffer_from_an_offset(mp: BaseContext):
     assert large == b"\0" + data + bytes(99_999)
 
 
+@pytest.mark.shoal_only("the standard library takes the message, then looks at the buffer")
+def test_a_buffer_that_cannot_be_written_to_costs_nothing(mp: BaseContext):
+    receiver, sender = mp.Pipe(duplex=False)
+    sender.send_bytes(b"the whole message")
+    with pytest.raises(TypeError, match="writable"):
+        receiver.recv_bytes_into(bytes(17))
+    assert receiver.recv_bytes() == b"the whole message"
+
+
 def test_a_buffer_too_short_costs_nothing(mp: BaseContext):
     receiver, sender = mp.Pipe(duplex=False)
     for offset in (0, 2):

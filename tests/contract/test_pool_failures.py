@@ -113,6 +113,9 @@ def test_a_result_that_cannot_be_pickled_is_a_maybe_encoding_error(pool: Pool, i
         assert "lock" in caught.value.value
         assert "cannot pickle '_thread.lock' object" in caught.value.exc
         assert caught.value.exc in str(caught.value)
+    with pytest.raises(kind) as caught:
+        pool.map(tasks.unpicklable, [1])
+    assert caught.value.value.startswith("[<"), "the results of the chunk, and nothing of how they travel"
     assert pool.map(tasks.square, range(3)) == [0, 1, 4], "the workers go on"
 
 

@@ -146,8 +146,14 @@ def test_what_makes_no_sense_is_refused(instance: Instance):
             cls(**arguments)
     with pytest.raises(FileNotFoundError):
         cls("shoal-contract-not-there")
-    with pytest.raises(OSError, match="Invalid argument"):
-        cls("no/such", create=True, size=1)
+    for name in ("no/such", "", "/"):
+        with pytest.raises(OSError, match="Invalid argument"):
+            cls(name, create=True, size=1)
+    for no_name in (5, b"bytes", ["list"]):
+        with pytest.raises(TypeError):
+            cls(no_name, create=True, size=1)
+        with pytest.raises(TypeError):
+            cls(no_name)
 
 
 @pytest.mark.shoal_only("before Python 3.13 the standard library takes what stands before the zero byte for the name")

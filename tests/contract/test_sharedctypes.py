@@ -453,6 +453,10 @@ def test_ctypes_objects_that_are_not_shared_are_sent_by_value(mp: BaseContext):
     private = ctypes.c_int(5)
     queue.put(private)
     assert queue.get().value == 5
+    queue.put((ctypes.c_int * 2 * 2)((1, 2), (3, 4)))
+    assert [item[:] for item in queue.get()] == [[1, 2], [3, 4]], "a class that no module has"
+    queue.put(mp.RawArray(ctypes.c_short * 2, 2)[1])
+    assert queue.get()[:] == [0, 0], "a copy of what is within a shared object"
     with pytest.raises(TypeError):
         pickle.dumps(shared)
     queue.close()

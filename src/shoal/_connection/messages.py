@@ -88,10 +88,13 @@ class Messages:
         """Write the next message's bytes into a writable buffer from ``offset`` (bytes) on, and return how many they are.
 
         Raises:
+            TypeError: if the buffer cannot be written to; the message can still be received.
             BufferTooShort: if they do not fit; ``args[0]`` is the message.
         """
         self._check_readable()
         with memoryview(buf) as view, view.cast("B") as target:
+            if target.readonly:
+                raise TypeError("a writable buffer is needed")
             if offset < 0:
                 raise ValueError("negative offset")
             if offset > target.nbytes:

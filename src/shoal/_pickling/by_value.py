@@ -9,6 +9,7 @@ Relies on cloudpickle alone. What it writes is read by plain ``pickle.loads``.
 from __future__ import annotations
 
 import io
+import operator
 import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,12 @@ def goes_by_name(obj: Any, *, main_by_value: bool) -> bool:
     for part in name.split("."):
         found = getattr(found, part, None)
     return found is obj
+
+
+def _is_ctypes_array(obj: Any) -> bool:
+    """Tell whether it is what multiplying a ctypes type makes. Such a class has no place of its own, and cloudpickle cannot take it apart."""
+    ctypes = sys.modules.get("ctypes")
+    return ctypes is not None and isinstance(obj, type(ctypes.Array)) and obj is obj._type_ * obj._length_
 
 
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -70,4 +77,6 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
         """Leave to the pickler what goes by name, and the rest to cloudpickle."""
         if isinstance(obj, (FunctionType, type)) and goes_by_name(obj, main_by_value=self.main_by_value):
             return NotImplemented
+        if _is_ctypes_array(obj):
+            return operator.mul, (obj._type_, obj._length_)
         return super().reducer_override(obj)

@@ -174,10 +174,12 @@ def _only_sendable(end: WorkerEnd, report: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _publish_anyway(end: WorkerEnd, task: int, payload: Any, value: Any, error: Exception) -> None:
     """Publish something in place of an outcome that could not be published."""
-    if value.__class__ is tuple and payload[0] % FRESH >= ITEMS + EACH:
+    if value.__class__ is not tuple or payload[0] % FRESH < ITEMS:
+        end.publish(task, True, Failure(encoding_error(error, value)))
+    elif payload[0] % FRESH >= ITEMS + EACH:
         end.publish(task, True, _only_sendable(end, value))
     else:
-        end.publish(task, True, Failure(encoding_error(error, value)))
+        end.publish(task, True, Failure(encoding_error(error, list(value[2]))))
 
 
 def _quieten_interrupts() -> None:
