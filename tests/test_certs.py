@@ -85,6 +85,7 @@ def test_without_a_name_it_is_for_this_machine(tmp_path: Path):
         (["*.lan"], "cannot name files"),
         (["a", "a"], "named twice"),
         (["a", "--days", "0"], "0 days"),
+        (["a", "--days", "99999999"], "outlive its authority"),
     ],
 )
 def test_what_makes_no_sense_is_said_and_nothing_is_written(

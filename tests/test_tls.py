@@ -281,8 +281,9 @@ def test_a_client_without_tls_and_a_listener_without_tls_are_told_apart(
         socket.create_connection(listener.address) as plain,
     ):
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        with pytest.raises(ssl.SSLError):
+        with pytest.raises(ssl.SSLError) as caught:
             listener.accept()
+        assert "does not speak TLS" in notes(caught.value)
     with Listener(("127.0.0.1", 0), authkey=KEY) as listener:
         ours, theirs = outcomes(listener, call(listener.address, authkey=KEY, tls=client))
         assert isinstance(ours, AuthenticationError)

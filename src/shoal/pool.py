@@ -324,3 +324,8 @@ class ThreadPool(Pool):
 
 def _terminate_pool(collector: Collector) -> None:
     collector.terminate()
+
+
+def __getattr__(name: str) -> Any:
+    """Find what else programs import from the standard module."""
+    return getattr(_standard.pool, name)

@@ -152,3 +152,8 @@ class SimpleQueue(_Queue):
         if self._closed:  # what the standard library's raises, whose pipe is closed then
             msg = "handle is closed"
             raise OSError(msg)
+
+
+def __getattr__(name: str) -> Any:
+    """Find what else programs import from the standard module."""
+    return getattr(_standard.queues, name)

@@ -288,3 +288,8 @@ def rebuild_ctype(type_: Any, wrapper: BufferWrapper, length: int | tuple[int, .
 
 def _rebuild_synchronized(type_: Any, lengths: tuple[int, ...], reference: _native.Reference, lock: Any) -> Any:
     return synchronized(rebuild_ctype(type_, BufferWrapper._adopt(reference), lengths), lock)
+
+
+def __getattr__(name: str) -> Any:
+    """Find what else programs import from the standard module."""
+    return getattr(_standard.sharedctypes, name)

@@ -212,3 +212,8 @@ def _fixup_main_from_name(name: str) -> None:
 
 def _fixup_main_from_path(path: str) -> None:
     _theirs._fixup_main_from_path(path)
+
+
+def __getattr__(name: str) -> Any:
+    """Find what else programs import from the standard module."""
+    return getattr(_standard.spawn, name)

@@ -267,3 +267,8 @@ def _rebuild_barrier(
     barrier = cls._adopt(reference)
     barrier._set_defaults(action, timeout)
     return barrier
+
+
+def __getattr__(name: str) -> Any:
+    """Find what else programs import from the standard module."""
+    return getattr(_standard.synchronize, name)

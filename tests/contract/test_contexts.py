@@ -191,3 +191,17 @@ def test_freeze_support_does_nothing_elsewhere(mp: BaseContext, instance: Instan
 
 def test_cpu_count_is_a_positive_number(mp: BaseContext):
     assert 1 <= mp.cpu_count() <= os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("pool", "TimeoutError"),
+        ("queues", "register_after_fork"),
+        ("sharedctypes", "assert_spawning"),
+        ("spawn", "_python_exe"),
+        ("synchronize", "tempfile"),
+    ],
+)
+def test_what_a_standard_module_imports_is_found_there(instance: Instance, module: str, name: str):
+    assert getattr(instance.module(module), name) is getattr(sys.modules[f"multiprocessing.{module}"], name)

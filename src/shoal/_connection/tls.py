@@ -114,6 +114,10 @@ class Engine:
             except ssl.SSLCertVerificationError as error:
                 error.add_note(_advice(error))
                 raise
+            except ssl.SSLError as error:
+                if error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}:
+                    error.add_note("the other side does not speak TLS: both sides need tls=shoal.TLS(…)")
+                raise
             return True
 
     def feed(self, receive: Callable[[int], bytes]) -> None:

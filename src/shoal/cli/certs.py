@@ -77,6 +77,8 @@ def _make(directory: Path, machines: Sequence[str], days: int, *, replace: bool)
         ) from None
     if days < 1:
         raise CertsError(f"a certificate cannot be valid for {days} days")
+    if days > AUTHORITY_DAYS:
+        raise CertsError(f"a certificate for {days} days would outlive its authority, which is for {AUTHORITY_DAYS}")
     names = [_names(machine) for machine in machines]
     files = [directory / f"{called[0]}.crt" for called in names]
     if len(set(files)) < len(files):
