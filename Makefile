@@ -30,12 +30,12 @@ ACTIVATE := export PATH='$(CURDIR)/$(BIN)':"$$PATH"
 
 # --- what a user says ---------------------------------------------------------------------------------------------------
 
-.PHONY: help demo test dev bench fuzz exhaust soak sanitize lint format tidy clean
+.PHONY: help demo test dev bench fuzz compat exhaust soak sanitize lint format tidy clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 	echo
-	echo "PYTHON=python3.12 chooses the interpreter, ARGS='-k queue' goes to pytest (test), to the benchmarks (bench), to shoal-exhaust (exhaust) or to the soak (soak)."
+	echo "PYTHON=python3.12 chooses the interpreter, ARGS='-k queue' goes to pytest (test), to the benchmarks (bench), to tests/compat (compat), to shoal-exhaust (exhaust) or to the soak (soak)."
 
 demo:  ## build, install, run the demonstration
 	@$(ALONE) installed
@@ -60,6 +60,28 @@ fuzz:  ## let atheris look for bytes from a socket that break a promise (ARGS='-
 	@$(ALONE) installed
 	if ! $(ALONE) requirements-fuzz; then echo "atheris is not to be had for this interpreter"; fi
 	'$(BIN)/python' tests/fuzz/run.py $(ARGS)
+
+# Interpreters that are not found, or cannot build, are left out; make test has the running one's part.
+compat:  ## the interpreter's own tests on shoal, for each of CPython 3.11 to 3.14 that is found (long)
+	@shopt -s nullglob
+	interpreters=()
+	for version in 3.11 3.12 3.13 3.14; do
+	    is="import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')"
+	    for python in $(if $(PYTHON),'$(PYTHON)',python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version*/bin/python$$version); do
+	        if path=$$(.ci/prerequisites "$$python" 2>/dev/null) && "$$path" -c "$$is"; then
+	            if .venv/bin/python -c "$$is" 2>/dev/null; then
+	                $(MAKE) PYTHON= compatible
+	                interpreters+=(--python .venv/bin/python)
+	            else
+	                $(MAKE) PYTHON="$$path" compatible
+	                interpreters+=(--python ".venv-$$version/bin/python")
+	            fi
+	            break
+	        fi
+	    done
+	done
+	if ((!$${#interpreters[@]})); then echo "no interpreter can be used: .ci/prerequisites says why" >&2; exit 1; fi
+	"$${interpreters[1]}" -m tests.compat "$${interpreters[@]}" $(ARGS)
 
 exhaust:  ## kill every operation of the core at every step, and make each of its system calls fail (long)
 	@$(ALONE) native-tests
@@ -113,7 +135,7 @@ clean:  ## remove everything that these targets made
 
 # --- what these consist of; called under the lock -----------------------------------------------------------------------
 
-.PHONY: environment installed developed native-tests requirements-build requirements-run requirements-test requirements-bench requirements-fuzz
+.PHONY: environment compatible installed developed native-tests requirements-build requirements-run requirements-test requirements-bench requirements-fuzz
 
 # An environment fits if it stands where it was made and runs the interpreter that is wanted.
 environment:
@@ -179,6 +201,11 @@ developed: requirements-build requirements-run requirements-test
 	cmake --build 'build/dev$(KEY)' --target _native shoal-watcher
 	cmake --install 'build/dev$(KEY)' --prefix src >/dev/null
 	cmake --build 'build/dev$(KEY)'
+
+# What `make dev` has put there for this interpreter is shoal as well: it stays.
+compatible:
+	@if [[ "$$(head -c 3 '$(STATE)/installed' 2>/dev/null)" == dev ]]; then target=developed; else target=installed; fi
+	$(ALONE) "$$target"
 
 native-tests: installed
 	@$(ACTIVATE)

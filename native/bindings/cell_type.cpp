@@ -145,8 +145,9 @@ PyMethodDef methods[] = {
     {"_bind", cell_bind, METH_VARARGS, "_bind(obj, lock, code, length)"},
     {"get_obj", get_obj, METH_NOARGS, "get_obj($self, /)\n--\n\nThe ctypes object, without the lock."},
     {"get_lock", get_lock, METH_NOARGS, "get_lock($self, /)\n--\n\nThe lock."},
-    {"__enter__", cell_enter, METH_NOARGS, nullptr},
-    {"__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(cell_exit)), METH_FASTCALL, nullptr},
+    {"__enter__", cell_enter, METH_NOARGS, "__enter__($self, /)\n--\n\nTake the lock."},
+    {"__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(cell_exit)), METH_FASTCALL,
+     "__exit__($self, /, *args)\n--\n\nLet go of the lock."},
     {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef attributes[] = {{"_obj", obj_attribute, nullptr, nullptr, nullptr},
                             {"_lock", lock_attribute, nullptr, nullptr, nullptr},

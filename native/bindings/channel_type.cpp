@@ -106,7 +106,14 @@ PyObject* channel_put(PyObject* self, PyObject* const* args, Py_ssize_t count, P
   return put_object(handle(self), obj, block, timeout);
 }
 
-PyObject* channel_put_nowait(PyObject* self, PyObject* obj) { return put_object(handle(self), obj, 0, nullptr); }
+PyObject* channel_put_nowait(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  const Py_ssize_t named = names != nullptr ? PyTuple_GET_SIZE(names) : 0;
+  if (count + named != 1 || (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "obj") != 0)) {
+    PyErr_SetString(PyExc_TypeError, "put_nowait() takes exactly one argument, 'obj'");
+    return nullptr;
+  }
+  return put_object(handle(self), args[0], 0, nullptr);
+}
 
 PyObject* get_object(Handle* h, int block, PyObject* timeout) {
   GilWait gil;
@@ -141,7 +148,7 @@ PyObject* channel_get_nowait(PyObject* self, PyObject*) { return get_object(hand
 PyObject* channel_await(PyObject* self, PyObject* timeout) {
   GilWait gil;
   if (!usable(handle(self)) || !begin_wait(gil, true, timeout)) return nullptr;
-  const channel::Result r = channel::await(handle(self)->index, gil.wait);
+  const channel::Result r = channel::await(handle(self)->index, gil.wait, &handle(self)->closed);
   end_wait(gil);
   return r == channel::Result::kInterrupted ? nullptr : PyBool_FromLong(r == channel::Result::kDone);
 }
@@ -222,6 +229,13 @@ void channel_dealloc(PyObject* self) {
   reinterpret_cast<destructor>(PyType_GetSlot(handle_type, Py_tp_dealloc))(self);
 }
 
+PyObject* channel_give_up(PyObject* self, PyObject*) {
+  if (!check_held(handle(self))) return nullptr;
+  __atomic_store_n(&handle(self)->closed, true, __ATOMIC_SEQ_CST);
+  channel::rouse(handle(self)->index);
+  Py_RETURN_NONE;
+}
+
 PyObject* channel_maxsize(PyObject* self, void*) {
   if (!check_held(handle(self))) return nullptr;
   return PyLong_FromUnsignedLongLong(channel::at(handle(self)->index)->maxsize);
@@ -230,22 +244,27 @@ PyObject* channel_closed(PyObject* self, void*) { return PyBool_FromLong(handle(
 
 PyMethodDef methods[] = {
     {"put", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(channel_put)), METH_FASTCALL | METH_KEYWORDS,
-     "put(obj, block=True, timeout=None): seconds; queue.Full"},
-    {"put_nowait", channel_put_nowait, METH_O, "put(obj, block=False)"},
+     "put($self, /, obj, block=True, timeout=None)\n--\n\nPut an item. ``timeout`` is in seconds; queue.Full when it "
+     "passed."},
+    {"put_nowait", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(channel_put_nowait)),
+     METH_FASTCALL | METH_KEYWORDS, "put_nowait($self, /, obj)\n--\n\nThe same as put(obj, block=False)."},
     {"get", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(channel_get)), METH_FASTCALL | METH_KEYWORDS,
-     "get(block=True, timeout=None): seconds; queue.Empty"},
-    {"get_nowait", channel_get_nowait, METH_NOARGS, "get(block=False)"},
+     "get($self, /, block=True, timeout=None)\n--\n\nTake an item. ``timeout`` is in seconds; queue.Empty when it "
+     "passed."},
+    {"get_nowait", channel_get_nowait, METH_NOARGS, "get_nowait($self, /)\n--\n\nThe same as get(block=False)."},
     {"_await", channel_await, METH_O, "_await(seconds or None): whether there is a message by then; it stays."},
-    {"qsize", channel_qsize, METH_NOARGS, "Number of messages."},
-    {"empty", channel_empty, METH_NOARGS, nullptr},
-    {"full", channel_full, METH_NOARGS, nullptr},
+    {"qsize", channel_qsize, METH_NOARGS, "qsize($self, /)\n--\n\nHow many items there are now."},
+    {"empty", channel_empty, METH_NOARGS, "empty($self, /)\n--\n\nWhether there is no item now."},
+    {"full", channel_full, METH_NOARGS, "full($self, /)\n--\n\nWhether there is no room for another item now."},
     {"_task_done", channel_task_done, METH_NOARGS, "Joinable: one message taken has been dealt with."},
     {"_join", channel_join, METH_NOARGS, "Joinable: waits until every message put has been dealt with."},
     {"_set_bell", channel_set_bell, METH_O, "_set_bell(eventfd): takes the descriptor over."},
     {"_arm", channel_arm, METH_NOARGS,
      "From now on whoever puts and has the bell rings it; rings if there is a message."},
     {"_quieten", channel_quieten, METH_NOARGS, "Silences the bell if there is no message."},
-    {"close", channel_close, METH_NOARGS, "This process puts and gets no more."},
+    {"_give_up", channel_give_up, METH_NOARGS,
+     "close(), and an _await() of this handle in another thread returns False."},
+    {"close", channel_close, METH_NOARGS, "close($self, /)\n--\n\nThis process puts and gets no more."},
     {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef getset[] = {{"_maxsize", channel_maxsize, nullptr, "Messages; 0: unbounded.", nullptr},
                         {"_bell", channel_bell, nullptr, "An eventfd; -1: none.", nullptr},

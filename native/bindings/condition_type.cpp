@@ -195,8 +195,9 @@ PyMethodDef methods[] = {
     {"notify", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(condition_notify)),
      METH_VARARGS | METH_KEYWORDS, "notify($self, /, n=1)\n--\n\nWake the ``n`` threads that have waited longest."},
     {"notify_all", condition_notify_all, METH_NOARGS, "notify_all($self, /)\n--\n\nWake everybody who waits."},
-    {"__enter__", condition_enter, METH_NOARGS, nullptr},
-    {"__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(condition_exit)), METH_FASTCALL, nullptr},
+    {"__enter__", condition_enter, METH_NOARGS, "__enter__($self, /)\n--\n\nTake the lock."},
+    {"__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(condition_exit)), METH_FASTCALL,
+     "__exit__($self, /, *args)\n--\n\nLet go of the lock."},
     {"_waiters", condition_waiters, METH_NOARGS, "How many threads wait."},
     {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef attributes[] = {{"acquire", condition_acquire, nullptr, "The lock's.", nullptr},

@@ -164,9 +164,9 @@ PyObject* lock_count(PyObject* self, PyObject*) {
    "acquire($self, /, block=True, timeout=None)\n--\n\nTake the lock. ``timeout`` is in seconds; false when it " \
    "passed."},                                                                                                   \
       {"release", prefix##_release, METH_NOARGS, "release($self, /)\n--\n\nLet go of the lock."},                \
-      {"__enter__", prefix##_enter, METH_NOARGS, nullptr},                                                       \
+      {"__enter__", prefix##_enter, METH_NOARGS, "__enter__($self, /)\n--\n\nTake the lock."},                   \
       {"__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(prefix##_exit)), METH_FASTCALL,    \
-       nullptr},                                                                                                 \
+       "__exit__($self, /, *args)\n--\n\nLet go of the lock."},                                                  \
       {"locked", lock_locked, METH_NOARGS, "locked($self, /)\n--\n\nWhether anybody holds the lock."},           \
       {"_get_value", lock_value, METH_NOARGS, nullptr}, {"_is_zero", lock_locked, METH_NOARGS, nullptr},         \
       {"_is_mine", lock_is_mine, METH_NOARGS, nullptr}, {"_count", lock_count, METH_NOARGS, nullptr}, {          \

@@ -234,16 +234,18 @@ Result get(uint32_t index, Taken& out, sync::Wait& wait, int bell) {
   });
 }
 
-Result await(uint32_t index, sync::Wait& wait) {
+Result await(uint32_t index, sync::Wait& wait, const bool* given_up) {
   Channel& c = *at(index);
   if (!is_empty(c.ring)) return Result::kDone;
   if (wait.deadline == 0) return Result::kEmpty;
   wait.begin();
   return sleep_for_items(index, wait, [&](Result& found) {
     found = is_empty(c.ring) ? Result::kEmpty : Result::kDone;
-    return found == Result::kDone;
+    return found == Result::kDone || (given_up != nullptr && __atomic_load_n(given_up, __ATOMIC_SEQ_CST));
   });
 }
+
+void rouse(uint32_t index) { sync::call_all(at(index)->items); }
 
 bool arm(uint32_t index, uint32_t how, int bell, sync::Wait& wait) {
   Channel& c = *at(index);

@@ -54,8 +54,9 @@ arena::Status create(const Options& options, uint32_t& index, uint32_t& generati
 // Waits for room until wait.deadline (kFull) … or for a message (kEmpty). `bell`: the eventfd to ring or to silence, -1: none.
 Result put(uint32_t index, const Message& message, sync::Wait& wait, int bell = -1);
 Result get(uint32_t index, Taken& out, sync::Wait& wait, int bell = -1);
-// Waits until there is a message, and leaves it there.
-Result await(uint32_t index, sync::Wait& wait);
+// Waits until there is a message, and leaves it there; kEmpty also if `given_up` has become true, once rouse() was called.
+Result await(uint32_t index, sync::Wait& wait, const bool* given_up = nullptr);
+void rouse(uint32_t index);  // who sleeps in await() or get() looks again at what it waits for
 // One look, no waiting.
 Result get_now(uint32_t index, Taken& out, sync::Wait& wait, int bell = -1);
 Result put_now(uint32_t index, const Message& message, sync::Wait& wait, int bell = -1);

@@ -26,3 +26,6 @@ def __getattr__(name: str) -> object:
 
         return TLS
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+del TYPE_CHECKING  # under the alias, what stands here is what `multiprocessing` has

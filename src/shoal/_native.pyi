@@ -174,6 +174,7 @@ class Channel(Handle):
     @property
     def _bell(self) -> int: ...                                 # -1: none
     def _await(self, timeout: float | None) -> bool: ...        # whether there is a message by then; it stays
+    def _give_up(self) -> None: ...                             # close(), and an _await() of this handle in another thread returns False
     def _task_done(self) -> None: ...
     def _join(self) -> None: ...
     @property

@@ -6,17 +6,20 @@ inherit it, and whoever puts and has it rings it before the item is there: so a 
 a message do not have it; for their sake a thread of the process that asked sleeps until there is an item, rings, and goes on when this process
 has emptied the queue. Readable and yet empty is possible when another process was faster, as with a shared pipe.
 
-Relies on `shoal._native.Channel` only.
+Relies on `shoal._native.Channel` only. Promises that the thread ends with the queue.
 """
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import os
 import threading
 import weakref
 from typing import Any
 
-from shoal._runtime.threads import harmless
+from shoal import _native
+from shoal._runtime import threads
 
 __all__ = ["Ends", "Reader", "Writer", "hang_bell"]
 
@@ -57,15 +60,21 @@ class Writer(_End):
 class Reader(_End):
     """What can be selected on and received from."""
 
-    def __init__(self, queue: Any) -> None:
-        super().__init__(queue)
-        self._owner = 0
-        self._emptied = threading.Event()
+    _ringer: _Ringer | None = None
+    _told_late = True  # for `wait`: an item may be there before the descriptor says so
+
+    def _has_something(self) -> bool:
+        queue = self._queue()
+        if self.closed or queue is None:
+            return True  # `recv` says what is wrong
+        self._quieten(queue)
+        return not queue.empty()
 
     def recv(self) -> Any:
         """Wait for an item and return it."""
-        item = self._open_queue().get()
-        self._quieten()
+        queue = self._open_queue()
+        item = queue.get()
+        self._quieten(queue)
         return item
 
     def poll(self, timeout: float | None = 0.0) -> bool:
@@ -75,32 +84,25 @@ class Reader(_End):
     def fileno(self) -> int:
         """A descriptor that is readable while there are items."""
         queue = self._open_queue()
-        if (
-            self._owner != os.getpid()
-        ):  # made when first asked for, and anew in a forked child, which has no thread of its parent's
-            self._owner = os.getpid()
-            self._emptied = threading.Event()
+        if self._ringer is None or self._ringer.owner != os.getpid():  # a forked child has no thread of its parent's
             hang_bell(queue)
             queue._arm()
-            thread = threading.Thread(
-                target=_ring, args=(self._queue, self._emptied), daemon=True, name="shoal-queue-bell"
-            )
-            harmless(thread)
-            thread.start()
-        self._quieten()
+            self._ringer = ringer = _Ringer(queue)
+            weakref.finalize(self, ringer.stop)
+        self._quieten(queue)
         return int(queue._bell)
 
-    def _quieten(self) -> None:
-        queue = self._queue()
-        if self._owner != os.getpid() or queue is None or not queue.empty():
-            return
-        queue._quieten()
-        self._emptied.set()
+    def _quieten(self, queue: Any) -> None:
+        ringer = self._ringer
+        if ringer is not None and ringer.owner == os.getpid() and queue.empty():
+            queue._quieten()
+            ringer.emptied.set()
 
     def close(self) -> None:
-        """Refuse further use, and let the bell's thread go."""
+        """Refuse further use, and end the thread that rings."""
         super().close()
-        self._emptied.set()
+        if self._ringer is not None:
+            self._ringer.stop()
 
 
 def hang_bell(queue: Any) -> None:
@@ -109,20 +111,33 @@ def hang_bell(queue: Any) -> None:
         queue._set_bell(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
 
 
-def _ring(queue_reference: weakref.ref[Any], emptied: threading.Event) -> None:
-    """Keep the bell readable while the queue has items, as long as the queue lives."""
-    while True:
-        emptied.clear()
-        queue = queue_reference()
-        if queue is None:
-            return
-        # Bounded, so that the thread does not keep a queue alive that nobody else uses.
-        try:
-            there = queue._await(60.0)
-            if there:
-                queue._arm()
-        except (ValueError, OSError):  # closed
-            return
-        del queue
-        if there:
-            emptied.wait()
+class _Ringer:
+    """A thread that rings a queue's bell for those who put and have none, until it is stopped.
+
+    It sleeps on a handle of its own, so that it keeps nobody's queue alive. It is none of `threading`'s: no program waits for it, counts it as left over,
+    or keeps it from starting.
+    """
+
+    def __init__(self, queue: Any) -> None:
+        self.owner = os.getpid()
+        self.emptied = threading.Event()
+        self._stopped = False
+        self._handle = _native.Channel._adopt(queue._reference())
+        self._handle._set_bell(os.dup(queue._bell))
+        _thread.start_new_thread(self._ring, ())
+
+    def _ring(self) -> None:
+        with threads.unseen(), contextlib.suppress(ValueError):  # the handle was given up
+            while self._handle._await(None):
+                self.emptied.clear()
+                if self._stopped:
+                    return
+                self._handle._arm()
+                self.emptied.wait()
+
+    def stop(self) -> None:
+        """End the thread; a forked child has none."""
+        if self.owner == os.getpid() and not self._stopped:
+            self._stopped = True
+            self.emptied.set()
+            self._handle._give_up()

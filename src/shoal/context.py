@@ -27,6 +27,7 @@ BufferTooShort = _standard.context.BufferTooShort
 TimeoutError = _standard.context.TimeoutError  # noqa: A001 - the standard name
 AuthenticationError = _standard.context.AuthenticationError
 get_spawning_popen = _standard.context.get_spawning_popen
+_tls = _standard.context._tls  # type: ignore[attr-defined]
 set_spawning_popen = _standard.context.set_spawning_popen
 assert_spawning = _standard.context.assert_spawning
 

@@ -24,6 +24,10 @@ from shoal import _alias, _runtime, _standard, spawn
 from shoal._forkserver import protocol
 from shoal._pickling import payload
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
 
@@ -52,6 +56,10 @@ class ForkServer:
     def get_inherited_fds(self) -> list[int] | None:
         """Return the descriptors that came with this process, None if no fork server started it."""
         return spawn.inherited_fds
+
+    def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
+        """Not offered: what goes between server and client is shoal's own. This asks the standard library's fork server."""
+        return _standard.forkserver.connect_to_new_process(fds)  # type: ignore[no-any-return]
 
     def ensure_running(self) -> int:
         """See to it that this process has a server to ask; return the socket to ask by."""
@@ -125,12 +133,13 @@ class ForkServer:
         return ours.detach()
 
 
-def connect_to_new_process(fds: list[int]) -> tuple[int, int]:
-    """Not offered: what goes between server and client is shoal's own; the name is the standard module's."""
-    return _standard.forkserver.connect_to_new_process(fds)  # type: ignore[no-any-return]
+def __getattr__(name: str) -> Any:
+    """What the standard server and its clients say to each other: ``main``, ``read_signed``, …."""
+    return getattr(_standard.forkserver, name)
 
 
 _forkserver = ForkServer()
+connect_to_new_process = _forkserver.connect_to_new_process
 ensure_running = _forkserver.ensure_running
 get_inherited_fds = _forkserver.get_inherited_fds
 set_forkserver_preload = _forkserver.set_forkserver_preload

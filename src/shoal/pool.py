@@ -72,8 +72,12 @@ def worker(
         from shoal._pool.queue_transport import QueueWorkerEnd  # noqa: PLC0415 - rarely needed
 
         end = QueueWorkerEnd(inqueue, outqueue)
+    in_thread = isinstance(inqueue, ThreadQueues)
+    if not in_thread:
+        current: Any = _standard.process.current_process()
+        current._may_have_children = True  # pools within pools
     # A process leaves by SystemExit, a thread by returning.
-    with suppress(SystemExit) if isinstance(inqueue, ThreadQueues) else nullcontext():
+    with suppress(SystemExit) if in_thread else nullcontext():
         _worker.serve(end, initializer, initargs, maxtasks, wrap_exception=wrap_exception)
 
 

@@ -57,7 +57,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
             return
         os.close(os.dup(ready.sentinel))  # if there is no descriptor left to know the child by, it is not made
         context, replaced = unless_in_force(process_obj._start_method), replaces_bootstrap(process_obj)
-        if len(threading._active) > 1:  # type: ignore[attr-defined]
+        if len(threading._active) > 1 or _runtime.unseen_threads:  # type: ignore[attr-defined]
             from shoal._runtime.threads import announce_fork  # noqa: PLC0415 - rarely needed
 
             with announce_fork():

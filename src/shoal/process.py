@@ -53,6 +53,7 @@ class BaseProcess(_standard.process.BaseProcess):
 
     _die_with_parent = False
     _start_method: str | None = None  # what a child is told that it was started by
+    _may_have_children = False  # although it is a daemon
 
     def __init__(
         self,
@@ -73,17 +74,19 @@ class BaseProcess(_standard.process.BaseProcess):
         """Start the process; once at most, and by the process that made the object.
 
         Raises:
-            AssertionError: at the second start, in another process, or in a daemon, unless the child is to die with it.
+            AssertionError: at the second start, in another process, or in a daemon, unless the child is to die with it. A pool's worker, daemonic as it is, may have
+                children: they are daemonic too, and end with it.
         """
         process: Any = self
-        if not self._die_with_parent or not _state._current_process._config.get("daemon"):
-            super().start()
-            return
         process._check_closed()
         if process._popen is not None:
             raise AssertionError("cannot start a process twice")
         if process._parent_pid != os.getpid():
             raise AssertionError("can only start a process object created by current process")
+        current = _state._current_process
+        may = self._die_with_parent or getattr(current, "_may_have_children", False)
+        if not may and current._config.get("daemon"):
+            raise AssertionError("daemonic processes are not allowed to have children")
         _state._cleanup()
         process._popen = process._Popen(process)
         process._sentinel = process._popen.sentinel

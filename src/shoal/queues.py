@@ -9,6 +9,7 @@ The names, signatures and exceptions are those of the standard library's module.
 
 from __future__ import annotations
 
+import traceback
 import types
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any
@@ -73,8 +74,14 @@ class Queue(_Queue):
             cls.put = _reporting(cls.put)  # type: ignore[method-assign]
 
     @staticmethod
-    def _on_queue_feeder_error(e: Exception, obj: object) -> None:
-        """The standard library's hook for subclasses; shoal itself raises from ``put``."""
+    def _on_queue_feeder_error(e: Exception, obj: object) -> None:  # noqa: ARG004 - the standard signature
+        """The standard library's hook for subclasses, who may call this one: it prints the traceback. shoal itself raises from ``put``."""
+        traceback.print_exception(e)
+
+    def _terminate_broken(self) -> None:
+        """What ``concurrent.futures`` calls when its workers have died: nothing is put or read any more."""
+        self._reader.close()
+        self.close()
 
     def join_thread(self) -> None:
         """Returns at once: there is no feeder thread, every item put is in the queue already.
@@ -147,6 +154,13 @@ class SimpleQueue(_Queue):
         """Whether there is no item now."""
         self._check_open()
         return super().empty()
+
+    def close(self) -> None:
+        """Give up both ends of the queue in this process."""
+        super().close()
+        ends = self._both_ends()
+        ends.reader.close()
+        ends.writer.close()
 
     def _check_open(self) -> None:
         if self._closed:  # what the standard library's raises, whose pipe is closed then

@@ -83,5 +83,10 @@ getfd = _resource_tracker.getfd
 main = _tracker.main
 
 
+def cleanup_noop(name: str) -> None:
+    """Stand for the way to take away a resource of the kind that tests use; there is none."""
+    raise RuntimeError(f"{name!r} is of the kind 'noop', which is registered by tests only and never taken away")
+
+
 def __getattr__(name: str) -> Any:
     return getattr(_tracker, name)

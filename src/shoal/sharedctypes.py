@@ -254,13 +254,13 @@ def _taken_apart(type_: Any) -> tuple[Any, tuple[int, ...]]:
     return type_, tuple(lengths)
 
 
-def reduce_ctype(obj: Any, before: Callable[[Any], Any] | None = None) -> Any:
-    """Take a ctypes object apart for a pickle: one in shared memory by reference, any other as if it had nothing to do with this module.
+def reduce_ctype(obj: Any) -> Any:
+    """Take a ctypes object apart for a pickle: one in shared memory by reference, any other as if it had nothing to do with this module."""
+    return _reduce(obj, None)
 
-    Args:
-        obj: the object.
-        before: what else is registered for its type, by the standard library perhaps.
-    """
+
+def _reduce(obj: Any, before: Callable[[Any], Any] | None) -> Any:
+    """The same; `before` is what else is registered for its type, by the standard library perhaps."""
     wrapper = _wrapper_of(obj)
     if wrapper is not None:
         type_, lengths = _taken_apart(type(obj))
@@ -282,7 +282,7 @@ def rebuild_ctype(type_: Any, wrapper: BufferWrapper, length: int | tuple[int, .
         type_ = type_ * each
     obj = type_.from_buffer(wrapper)
     obj._wrapper = wrapper
-    wrapper._registration = registration(type_, reduce_ctype)
+    wrapper._registration = registration(type_, _reduce)
     return obj
 
 

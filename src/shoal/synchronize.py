@@ -32,6 +32,7 @@ OnAbandoned = Literal["warn", "raise"]
 
 _T = TypeVar("_T")
 
+RECURSIVE_MUTEX, SEMAPHORE = 0, 1  # kinds of the standard SemLock
 SEM_VALUE_MAX = 0x7FFFFFFF
 
 

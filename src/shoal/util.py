@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 __all__ = list(_standard.util.__all__)
 
 
+# From Python 3.14 on the standard module has these two itself.
+WARNING: int = getattr(_standard.util, "WARNING", 30)
+
+
+def _warn(msg: str, *args: object) -> None:
+    """Log a message with level `WARNING`, if the package's logger is in use."""
+    logger = _standard.util._logger  # type: ignore[attr-defined]
+    if logger is not None:
+        logger.log(WARNING, msg, *args, stacklevel=2)
+
+
+warn = getattr(_standard.util, "warn", _warn)
+
+
 def __getattr__(name: str) -> Any:
     return getattr(_standard.util, name)
 

@@ -34,16 +34,14 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
         # One connection knows best how to wait for itself: the end of a pipe need not ask the kernel when a message is there.
         return objects if objects[0].poll(timeout) else []
     poller = select.poll()
-    by_descriptor: dict[int, list[Any]] = {}
-    for obj in objects:
-        descriptor = _descriptor(obj)
-        by_descriptor.setdefault(descriptor, []).append(obj)
+    watched = [(_descriptor(obj), obj) for obj in objects]
+    for descriptor, _ in watched:
         poller.register(descriptor, select.POLLIN)
     until = None if timeout is None else time.monotonic() + timeout
     remaining = timeout
     while True:
-        found = poller.poll(seconds_to_poll(remaining))
-        ready = [obj for descriptor, _ in found for obj in by_descriptor[descriptor] if _has_something(obj)]
+        told = {descriptor for descriptor, _ in poller.poll(seconds_to_poll(remaining))}
+        ready = [obj for descriptor, obj in watched if told and _is_ready(obj, descriptor in told)]
         if ready:
             return ready
         if until is not None:
@@ -65,7 +63,12 @@ def _descriptor(obj: Any) -> int:
     return descriptor
 
 
-def _has_something(obj: Any) -> bool:
-    """Whether what the kernel has for it is something to it: over TLS, some bytes are not."""
+def _is_ready(obj: Any, told: bool) -> bool:
+    """Whether it has something, given whether the kernel says so: over TLS some bytes are nothing yet, and a queue's bell may come after its item.
+
+    So whoever sees a worker's end sees the results that it had put before.
+    """
+    if not told and not getattr(obj, "_told_late", False):
+        return False
     look = getattr(obj, "_has_something", None)
     return True if look is None else bool(look())

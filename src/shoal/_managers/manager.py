@@ -239,7 +239,7 @@ class BaseManager(_StandardManager):  # type: ignore[misc]
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
         self.shutdown()
 

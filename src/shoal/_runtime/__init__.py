@@ -22,6 +22,8 @@ WATCHER = f"{__file__.rsplit('/', 2)[0]}/shoal-watcher"
 
 server_fd = -1  # the socket by which to ask the tree's fork server; -1 if none is known
 
+unseen_threads = 0  # this process's threads that `threading` does not know; see `shoal._runtime.threads`
+
 _fd = -1
 _pidfd: tuple[int, int] = (0, -1)  # whose, and its descriptor
 _pidfds_work: bool | None = None

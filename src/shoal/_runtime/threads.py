@@ -10,13 +10,16 @@ import sys
 import threading
 import warnings
 import weakref
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from shoal import _runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["announce_fork", "harmless", "level_of_caller"]
+__all__ = ["announce_fork", "harmless", "level_of_caller", "unseen"]
 
 SHOWN = 5  # names in the warning
 
@@ -27,6 +30,30 @@ _harmless: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 def harmless(thread: threading.Thread) -> None:
     """Say that a fork beside this thread needs no warning, because it never holds anything that a child uses."""
     _harmless.add(thread)
+
+
+_counting = threading.Lock()
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """Be counted among the threads that `threading` does not know and that hold nothing a forked child could miss."""
+    with _counting:
+        _runtime.unseen_threads += 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _runtime.unseen_threads -= 1
+
+
+def _in_forked_child() -> None:
+    global _counting
+    _counting = threading.Lock()
+    _runtime.unseen_threads = 0
+
+
+_runtime.in_forked_child(_in_forked_child)
 
 
 def _sharer_of_descriptors() -> threading.Thread | None:
@@ -43,7 +70,7 @@ def announce_fork() -> AbstractContextManager[object]:
         DeprecationWarning: if the program has made an error of it. Then nothing has been started.
     """
     if threading.active_count() == 1:
-        return nullcontext()
+        return _without_the_interpreters_warning() if _runtime.unseen_threads else nullcontext()
     me = threading.current_thread()
     others = [
         thread
