@@ -302,7 +302,10 @@ def test_a_script_without_a_main_guard_ends(tmp_path: Path, method: str):
     """
     done = run_program(tmp_path / "program.py", source, "program.py")
     assert done.returncode == 1
-    assert done.stderr.count("An attempt has been made to start a new process") == 1
+    place, _, rest = done.stderr.partition(": ")
+    assert place.endswith("program.py:4"), done.stderr
+    assert rest.startswith("starts a process"), done.stderr
+    assert rest.endswith('\n\n    if __name__ == "__main__":\n\n'), "the line and the fix, and nothing else"
 
 
 def test_children_that_are_no_daemons_are_joined_at_exit_and_daemons_terminated(tmp_path: Path):

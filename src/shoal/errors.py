@@ -23,6 +23,7 @@ __all__ = [
     "DescriptorLostError",
     "ForkServerError",
     "ForkServerWarning",
+    "MainGuardError",
     "ManagerDied",
     "NotSupportedError",
     "PoolTerminatedError",
@@ -178,6 +179,10 @@ class ForkServerError(ShoalError):
 
 class ForkServerWarning(RuntimeWarning):
     """The fork server cannot fork safely, because what it has imported started threads: children are started as fresh interpreters."""
+
+
+class MainGuardError(ShoalError, RuntimeError):
+    """A child that imports the program's main module was to start processes by that: the module has no ``if __name__ == "__main__":``."""
 
 
 class NotSupportedError(ShoalError, NotImplementedError):

@@ -17,9 +17,11 @@ import sys
 from shoal import _main_module, _native, _runtime, _standard, reduction
 from shoal._pickling import payload
 from shoal._runtime import default_context
+from shoal.errors import MainGuardError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Any, NoReturn
 
 __all__ = [
@@ -52,8 +54,13 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     """Collect what a child needs before it can unpickle its process object.
 
     Raises:
-        RuntimeError: if this process is itself still being prepared: its main module starts processes without a main guard.
+        MainGuardError: if this process is itself still being prepared: its main module starts processes without a main guard.
     """
+    if getattr(_standard.process.current_process(), "_inheriting", False):
+        raise MainGuardError(
+            f"{_place_in_main()}starts a process, and each child comes by here, too, when it imports this file: put what the program does under\n\n"
+            '    if __name__ == "__main__":\n'
+        )
     theirs: Any = _standard.context._default_context
     chosen = getattr(theirs, "_actual_context", None)
     try:
@@ -67,6 +74,16 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     if not main_reaches_children(data):
         reduction.send_main_by_value()
     return data
+
+
+def _place_in_main() -> str:
+    """File and line in the main module from where this was called."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}: "
+        frame = frame.f_back
+    return "the main module "
 
 
 def main_reaches_children(data: dict[str, Any]) -> bool:
@@ -186,6 +203,9 @@ def unpickled(parts: list[memoryview]) -> Any:
     try:
         prepare(reduction.loads(parts[0]))
         return reduction.loads(parts[1], parts[2:])
+    except MainGuardError as error:
+        sys.stderr.write(f"{error}\n")  # its traceback would be of shoal's own calls
+        raise SystemExit(1) from None
     finally:
         del current._inheriting
 
