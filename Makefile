@@ -20,6 +20,8 @@ VENV := .venv$(KEY)
 BIN := $(VENV)/bin
 STATE := $(VENV)/.shoal
 ARGS ?=
+# Tests wait more than they compute, so two run side by side; `AT_ONCE=0` has pytest run them itself, for a debugger.
+AT_ONCE ?= 2
 EXHAUST := build/wheel$(KEY)/native/tests/shoal-exhaust
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -47,7 +49,7 @@ test: demo lint  ## the same, then the linters and the whole test suite
 	echo "== native tests"
 	ctest --test-dir 'build/wheel$(KEY)' --output-on-failure --timeout 120
 	echo "== tests"
-	SHOAL_EXHAUST_PROGRAM='$(CURDIR)/$(EXHAUST)' '$(BIN)/python' -m pytest $(ARGS)
+	SHOAL_EXHAUST_PROGRAM='$(CURDIR)/$(EXHAUST)' '$(BIN)/python' -m pytest --numprocesses=$(AT_ONCE) --dist=worksteal $(ARGS)
 
 dev:  ## for work: Python is taken from src/, the core is built in build/dev (repeat after changing C++)
 	@$(ALONE) developed

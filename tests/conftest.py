@@ -130,6 +130,8 @@ class Watchdog:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # pytest-xdist: another worker's orphans are not this one's (see `related`)
+        os.setpgid(0, 0)
     config.stash[WATCHDOG] = Watchdog()
 
 
