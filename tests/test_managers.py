@@ -354,6 +354,29 @@ class OnlyHere:
         return only_here, ()
 
 
+def test_a_spawned_child_that_ends_with_proxies_is_quiet(tmp_path: Path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import shoal
+
+def keep(words, numbers):
+    words["seen"] = len(numbers)
+
+if __name__ == "__main__":
+    context = shoal.get_context("spawn")
+    manager = context.Manager()
+    words, numbers = manager.dict(), manager.list([1, 2])
+    child = context.Process(target=keep, args=(words, numbers))
+    child.start()
+    child.join()
+    print(words)
+"""
+    )
+    ended = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True, timeout=LONG)
+    assert (ended.stdout, ended.stderr) == ("{'seen': 2}\n", "")
+
+
 def test_proxies_are_the_standard_librarys_too(manager: managers.SyncManager):
     from multiprocessing import managers as standard  # noqa: PLC0415
 

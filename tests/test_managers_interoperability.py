@@ -41,6 +41,7 @@ CLIENT = """
 import gc, json, multiprocessing, sys
 from multiprocessing.managers import SyncManager, RemoteError
 SyncManager.register("get_queue")
+SyncManager.register("get_inner")
 multiprocessing.current_process().authkey = sys.argv[2].encode()  # that of proxies inside proxies, there
 address = json.loads(sys.argv[1])
 manager = SyncManager(tuple(address) if isinstance(address, list) else address, sys.argv[2].encode())
@@ -62,6 +63,7 @@ except RemoteError as error:
 lock = manager.RLock()
 with lock, lock:
     said["locked"] = True
+said["put there by shoal"] = manager.get_inner()[0].copy()
 said["from shoal"] = manager.get_queue().get(timeout=20)
 manager.get_queue().put(["from the standard library", 1.5])
 said["objects"] = manager._number_of_objects()
@@ -93,6 +95,8 @@ class OurManager(managers.SyncManager):
 
 
 OurManager.register("get_queue", lambda: SHARED)
+INNER: list[Any] = []
+OurManager.register("get_inner", lambda: INNER, managers.ListProxy)
 
 
 @contextlib.contextmanager
@@ -109,6 +113,7 @@ def test_a_standard_client_on_our_server(python: str, address: Any):
     with manager:
         ours = manager.get_queue()
         ours.put("hello")
+        manager.get_inner().append(manager.dict(x=1))
         before = manager._number_of_objects()
         with running(python, "-I", "-c", CLIENT, json.dumps(manager.address), KEY.decode()) as client:
             said = json.loads(client.communicate(timeout=LONG)[0])
@@ -121,6 +126,7 @@ def test_a_standard_client_on_our_server(python: str, address: Any):
             "error": "KeyError('nothing')",
             "unknown": True,
             "locked": True,
+            "put there by shoal": {"x": 1},
             "from shoal": "hello",
             "objects": before + 5,
             # What its list held is a proxy that lives in our server, of the standard library's kind: it keeps its object, as it would there.

@@ -1,4 +1,4 @@
-"""What a killed client was waiting for goes to somebody who is there."""
+"""What a killed client was waiting for goes to somebody who is there; what cannot be said as it is, is said in words."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ class Kinds(managers.BaseManager):
 
 Kinds.register("Queue", Queue)
 Kinds.register("Semaphore", Semaphore)
+
+
+class Plain(managers.BaseManager):
+    """Serves dicts."""
+
+
+Plain.register("words", dict, managers.DictProxy)
 
 
 @pytest.fixture(params=[None, ("127.0.0.1", 0)], ids=["at home", "by TCP"])
@@ -109,3 +116,11 @@ def alarm_when_somebody_waits(items: Any) -> None:
     while not items.waiting():
         time.sleep(0.002)
     os.kill(os.getpid(), signal.SIGALRM)
+
+
+def test_an_exception_by_xml_rpc_is_a_remote_error():
+    with Plain(serializer="xmlrpclib", ctx=shoal.get_context("fork")) as manager:
+        words = manager.words()
+        with pytest.raises(managers.RemoteError, match="KeyError: 'nothing'"):
+            words.pop("nothing")
+        assert words.copy() == {}

@@ -22,6 +22,7 @@ from shoal._managers.words import (
     Token,
     UnexposedMethodError,
     convert_to_error,
+    dialect,
 )
 from shoal.errors import StaleReferenceError
 
@@ -166,7 +167,10 @@ class BaseProxy(_StandardProxy):  # type: ignore[misc]
         if getattr(self, "_isauto", False):
             kwds["exposed"] = self._exposed_
             kind = AutoProxy
-        return RebuildProxy, (kind, self._token, self._serializer, kwds)
+        rebuild: Any = RebuildProxy
+        if getattr(dialect, "standard", False):
+            rebuild, kind = _as_the_standard_has_it(kind)
+        return rebuild, (kind, self._token, self._serializer, kwds)
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self._getvalue()
@@ -180,6 +184,13 @@ class BaseProxy(_StandardProxy):  # type: ignore[misc]
             return str(self._callmethod("__repr__"))
         except Exception:  # noqa: BLE001 - as the standard library does
             return repr(self)[:-1] + "; '__str__()' failed>"
+
+
+def _as_the_standard_has_it(kind: Any) -> tuple[Any, Any]:
+    """What to tell a client that may have no shoal: how a proxy is made again, and of which type; a type that it cannot know stays what it is."""
+    module: Any = sys.modules.get("multiprocessing.managers")  # under `shoal run` it is ours, and pickled as ours
+    standard = getattr(module, kind.__name__, None)
+    return (RebuildProxy, kind) if standard is None else (module.RebuildProxy, standard)
 
 
 def RebuildProxy(func: Any, token: Any, serializer: str, kwds: dict[str, Any]) -> Any:  # noqa: N802 - the standard name

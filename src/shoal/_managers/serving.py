@@ -23,6 +23,7 @@ from shoal._managers.words import (
     UNSERIALIZABLE,
     Token,
     UnexposedMethodError,
+    dialect,
 )
 from shoal._pool.failures import Failure
 
@@ -170,7 +171,7 @@ ORDINARY = (queue.Empty, queue.Full, LookupError, StopIteration)
 
 def _failure(server: Server, error: Exception) -> tuple[str, Any]:
     if server.serializer != "pickle":
-        return ERROR, error
+        return TRACEBACK, format_exc()  # XML-RPC can express no exception
     return FAILURE, Failure(error, remote=not isinstance(error, ORDINARY))
 
 
@@ -179,6 +180,7 @@ def _failure(server: Server, error: Exception) -> tuple[str, Any]:
 
 def serve_standard(server: Server, connection: Any) -> None:
     """Answer the requests of a standard client until it hangs up."""
+    dialect.standard = True
     while not server.stop_event.is_set():
         try:
             request = connection.recv()
@@ -211,7 +213,7 @@ def _answer_standard(server: Server, connection: Any, request: Any) -> tuple[str
         try:
             result = function(*args, **kwds)
         except Exception as error:  # noqa: BLE001 - the client gets it
-            return ERROR, error
+            return (ERROR, error) if server.serializer == "pickle" else _failure(server, error)
         return _returned(server, connection, entry, methodname, result)
     except Exception:  # noqa: BLE001 - the client is told
         return TRACEBACK, format_exc()

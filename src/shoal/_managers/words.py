@@ -13,6 +13,8 @@ A standard server answers the greeting with an error, and is spoken to in its ow
 
 from __future__ import annotations
 
+import threading
+
 from shoal import _standard
 
 TYPE_CHECKING = False
@@ -36,6 +38,7 @@ __all__ = [
     "UnexposedMethodError",
     "all_methods",
     "convert_to_error",
+    "dialect",
     "dispatch",
     "public_methods",
 ]
@@ -60,6 +63,9 @@ PROXY = "#PROXY"  # (exposed, token)
 FAILURE = "#FAILURE"  # an exception with the server's traceback
 UNEXPOSED = "#UNEXPOSED"  # (type, method, exposed)
 GONE = "#GONE"  # the object is not there, and never was in this server
+
+# What this thread speaks, in a server: `standard` is true if its client may have no shoal.
+dialect = threading.local()
 
 GREETING = "accept_session"
 ONE_WAY = frozenset({"give_back"})
