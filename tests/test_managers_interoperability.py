@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import queue
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import interpreters
 
 import shoal
 from shoal import managers
+from shoal._managers.nested import NestedDict, NestedDictProxy
 from shoal.errors import ManagerDied
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ import gc, json, multiprocessing, sys
 from multiprocessing.managers import SyncManager, RemoteError
 SyncManager.register("get_queue")
 SyncManager.register("get_inner")
+SyncManager.register("get_tree")
 multiprocessing.current_process().authkey = sys.argv[2].encode()  # that of proxies inside proxies, there
 address = json.loads(sys.argv[1])
 manager = SyncManager(tuple(address) if isinstance(address, list) else address, sys.argv[2].encode())
@@ -64,10 +67,15 @@ lock = manager.RLock()
 with lock, lock:
     said["locked"] = True
 said["put there by shoal"] = manager.get_inner()[0].copy()
+tree = manager.get_tree({"a": {}, "s": set()})
+tree.get("a")["b"] = [1]
+tree.get("a")["b"].append(2)
+tree.get("s").add(7)
+said["nested"] = [str(tree), sorted(tree.get("s").copy()), type(tree.get("a")).__module__]
 said["from shoal"] = manager.get_queue().get(timeout=20)
 manager.get_queue().put(["from the standard library", 1.5])
 said["objects"] = manager._number_of_objects()
-del words, numbers, names, outer, lock
+del words, numbers, names, outer, lock, tree
 gc.collect()
 said["left"] = manager._number_of_objects()
 print(json.dumps(said))
@@ -97,6 +105,7 @@ class OurManager(managers.SyncManager):
 OurManager.register("get_queue", lambda: SHARED)
 INNER: list[Any] = []
 OurManager.register("get_inner", lambda: INNER, managers.ListProxy)
+OurManager.register("get_tree", NestedDict, NestedDictProxy)
 
 
 @contextlib.contextmanager
@@ -127,14 +136,15 @@ def test_a_standard_client_on_our_server(python: str, address: Any):
             "unknown": True,
             "locked": True,
             "put there by shoal": {"x": 1},
+            "nested": ["{'a': {'b': [1, 2]}, 's': {7}}", [7], "multiprocessing.managers"],
             "from shoal": "hello",
-            "objects": before + 5,
+            "objects": before + 6,
             # What its list held is a proxy that lives in our server, of the standard library's kind: it keeps its object, as it would there.
             "left": before,
         }
 
 
-def test_our_client_on_a_standard_server(python: str, address: Any):
+def test_our_client_on_a_standard_server(python: str, address: Any, monkeypatch: pytest.MonkeyPatch):
     with running(python, "-I", "-c", SERVER, json.dumps(address), KEY.decode()) as server:
         assert server.stdout is not None
         place = json.loads(server.stdout.readline())
@@ -156,6 +166,13 @@ def test_our_client_on_a_standard_server(python: str, address: Any):
             words._callmethod("nothing")
         manager.get_queue().put("for all")
         assert manager.get_queue().get(timeout=LONG) == "for all"
+        outer = manager.list([words])
+        outer.append(numbers)
+        words["e"] = 4
+        monkeypatch.setattr(
+            multiprocessing.current_process(), "_config", {"authkey": KEY}
+        )  # the key of proxies in proxies, there
+        assert [str(one) for one in outer] == [str(words), "[]"]
         event = manager.Event()
         child = shoal.get_context("fork").Process(target=event.set)
         child.start()

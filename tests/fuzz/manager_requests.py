@@ -7,6 +7,7 @@ request that takes the server down, is not answered, or leaves its table in diso
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import TYPE_CHECKING, Any
 
 from shoal import managers
@@ -51,6 +52,9 @@ for typeid in SHARED:
     Registry._registry = {**Registry._registry, typeid: managers.SyncManager._registry[typeid]}
 
 
+OPEN = socket.socketpair()  # for a look whether the client has hung up: it has not
+
+
 class Connection:
     """Plays requests, and keeps the answers."""
 
@@ -71,7 +75,7 @@ class Connection:
         self.answers.append(answer)
 
     def fileno(self) -> int:
-        return -1
+        return OPEN[0].fileno()
 
     def close(self) -> None:
         pass

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 KEPT = Path("build") / "fuzz"
-NAMES = ("listener", "client", "framing", "tls")
+NAMES = ("listener", "client", "framing", "tls", "manager")
 GRACE = 60  # seconds beyond its time that a target has to end
 
 
@@ -19,7 +19,7 @@ def drive(name: str) -> None:
     import atheris  # noqa: PLC0415
 
     sys.path.insert(0, str(Path(__file__).parent))
-    with atheris.instrument_imports(include=["shoal._connection", "targets"]):
+    with atheris.instrument_imports(include=["shoal._connection", "shoal._managers", "targets", "manager_requests"]):
         import targets  # noqa: PLC0415
     if set(targets.TARGETS) != set(NAMES):
         raise SystemExit("fuzz: NAMES in run.py are not those of targets.py")

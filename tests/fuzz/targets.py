@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import manager_requests
+
 from shoal._connection.admission import Admission, Plain
 from shoal._connection.authentication import LONGEST_MESSAGE, accept_conversation, client_conversation
 from shoal.connection import AuthenticationError, Connection
@@ -192,7 +194,13 @@ def tls(data: bytes) -> None:
             raise AssertionError("a peer was let in that has no certificate")
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"listener": listener, "client": client, "framing": framing, "tls": tls}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "listener": listener,
+    "client": client,
+    "framing": framing,
+    "tls": tls,
+    "manager": manager_requests.requests,
+}
 
 ALL_OF_A_CLIENT = bytes([2, 1, 3, 1, 4])  # answers by sha256, challenges, welcomes
 ALL_OF_A_SERVER = bytes([3, 1, 4, 2, 1])
@@ -222,4 +230,5 @@ SEEDS: dict[str, list[bytes]] = {
         )
     ],
     "tls": [CLIENT_HELLO, b"GET / HTTP/1.1\r\n\r\n", b"\x15\x03\x03\x00\x02\x02\x28", b"\x16\x03\x01\xff\xff", b""],
+    "manager": manager_requests.SEEDS,
 }

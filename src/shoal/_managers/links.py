@@ -22,7 +22,7 @@ from contextlib import suppress
 from shoal import _runtime, _standard
 from shoal._managers.sessions import Session, greet
 from shoal._managers.transports import listener_client
-from shoal._managers.words import RETURN, RemoteError, convert_to_error, dispatch
+from shoal._managers.words import RETURN, RemoteError, convert_to_error, dispatch, in_the_standard_dialect
 from shoal.errors import ManagerDied
 
 TYPE_CHECKING = False
@@ -203,7 +203,8 @@ class Link:
     def _ask_standard(self, function: str, args: tuple[Any, ...], kwds: dict[str, Any]) -> Any:
         connection = self.dial()
         try:
-            return dispatch(connection, None, function, args, kwds)
+            with in_the_standard_dialect():
+                return dispatch(connection, None, function, args, kwds)
         finally:
             connection.close()
 

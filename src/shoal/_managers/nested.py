@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from shoal import _standard
 from shoal._managers.containers import DictProxy, ListProxy, SetProxy
-from shoal._managers.proxies import RebuildProxy
+from shoal._managers.proxies import RebuildProxy, rebuilding
 from shoal._managers.words import Token
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ class Part:
         if server is None:
             return _as_it_is, (_plain(self),)
         token = Token(type(self).__name__, server.address, server.objects.lend(self))
-        return _rebuild, (self._proxytype, token, server.serializer, {})
+        return rebuilding(_rebuild, self._proxytype, token, server.serializer, {})
 
     def _plain_copy(self) -> Any:
         return _plain(self)
@@ -85,6 +85,12 @@ def _rebuild(kind: Any, token: Any, serializer: str, kwds: dict[str, Any]) -> An
     if server is not None and server.address == token.address:
         return server.objects.find(token.id)[0]
     return RebuildProxy(kind, token, serializer, kwds)
+
+
+def _in_its_tree(reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """How a proxy is made again, such that in its own server it is the part itself."""
+    rebuild, what = reduced
+    return (_rebuild if rebuild is RebuildProxy else rebuild), what
 
 
 class NestedDict(Part, dict):  # type: ignore[type-arg]
@@ -214,21 +220,21 @@ class NestedDictProxy(DictProxy):
     """Of a dict whose containers are proxies."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, super().__reduce__()[1]
+        return _in_its_tree(super().__reduce__())
 
 
 class NestedListProxy(ListProxy):
     """Of a list whose containers are proxies."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, super().__reduce__()[1]
+        return _in_its_tree(super().__reduce__())
 
 
 class NestedSetProxy(SetProxy):
     """Of a set in a nested container."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, super().__reduce__()[1]
+        return _in_its_tree(super().__reduce__())
 
 
 NestedDict._proxytype, NestedList._proxytype, NestedSet._proxytype = NestedDictProxy, NestedListProxy, NestedSetProxy

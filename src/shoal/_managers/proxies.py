@@ -23,6 +23,7 @@ from shoal._managers.words import (
     UnexposedMethodError,
     convert_to_error,
     dialect,
+    public_methods,
 )
 from shoal.errors import StaleReferenceError
 
@@ -140,6 +141,19 @@ class BaseProxy(_StandardProxy):  # type: ignore[misc]
             )
         return convert_to_error(kind, result)  # type: ignore[no-any-return]
 
+    def __getattr__(self, name: str) -> Any:
+        """Say what there is instead of an attribute that is not there."""
+        kind = type(self)
+        # Looked for by copy, pickle and the like; or a property that raised, and raises again.
+        if name.startswith("_") or hasattr(kind, name):
+            return object.__getattribute__(self, name)
+        exposed = ", ".join(sorted(getattr(kind, "_exposed_", None) or public_methods(kind)))
+        raise AttributeError(
+            f"{kind.__name__!r} object has no attribute {name!r}; type {self._token.typeid!r} exposes: {exposed}",
+            name=name,
+            obj=self,
+        )
+
     def _getvalue(self) -> Any:
         """Return a copy of the object."""
         return self._callmethod("#GETVALUE")
@@ -167,10 +181,7 @@ class BaseProxy(_StandardProxy):  # type: ignore[misc]
         if getattr(self, "_isauto", False):
             kwds["exposed"] = self._exposed_
             kind = AutoProxy
-        rebuild: Any = RebuildProxy
-        if getattr(dialect, "standard", False):
-            rebuild, kind = _as_the_standard_has_it(kind)
-        return rebuild, (kind, self._token, self._serializer, kwds)
+        return rebuilding(RebuildProxy, kind, self._token, self._serializer, kwds)
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self._getvalue()
@@ -186,11 +197,30 @@ class BaseProxy(_StandardProxy):  # type: ignore[misc]
             return repr(self)[:-1] + "; '__str__()' failed>"
 
 
-def _as_the_standard_has_it(kind: Any) -> tuple[Any, Any]:
-    """What to tell a client that may have no shoal: how a proxy is made again, and of which type; a type that it cannot know stays what it is."""
-    module: Any = sys.modules.get("multiprocessing.managers")  # under `shoal run` it is ours, and pickled as ours
-    standard = getattr(module, kind.__name__, None)
-    return (RebuildProxy, kind) if standard is None else (module.RebuildProxy, standard)
+OURS = "shoal."
+GENERAL = (BaseProxy, _StandardProxy, object)  # what has no methods of its own
+LATER = frozenset({"SetProxy"})  # proxy types that not every version of the standard library has
+
+
+def rebuilding(rebuild: Any, kind: Any, token: Any, serializer: str, kwds: dict[str, Any]) -> tuple[Any, ...]:
+    """What a pickled proxy says of itself: what makes it again, and of what.
+
+    To somebody who may have no shoal, it names what the standard library of every version has. A type of the program's own stays what it is.
+    """
+    # Under `shoal run` the module of that name is ours, and what is pickled out of it is ours.
+    standard: Any = sys.modules.get("multiprocessing.managers")
+    if not getattr(dialect, "standard", False) or standard is None or standard.BaseProxy is BaseProxy:
+        return rebuild, (kind, token, serializer, kwds)
+    if kind.__module__.startswith(OURS):
+        names = (
+            [kind.__name__] if kind is AutoProxy else [base.__name__ for base in kind.__mro__ if base not in GENERAL]
+        )
+        name = next((name for name in names if name not in LATER and hasattr(standard, name)), None)
+        if name is None:
+            name = "AutoProxy"
+            kwds["exposed"] = kind._exposed_
+        kind = getattr(standard, name)
+    return standard.RebuildProxy, (kind, token, serializer, kwds)
 
 
 def RebuildProxy(func: Any, token: Any, serializer: str, kwds: dict[str, Any]) -> Any:  # noqa: N802 - the standard name

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 from shoal import _standard, shared_memory
 from shoal._managers.manager import BaseManager
 from shoal._managers.server import Server
+from shoal._managers.words import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +75,13 @@ class SharedMemoryManager(BaseManager):
     def _check_started(self) -> None:
         if self._link is None:
             raise ValueError("the manager has no server yet: start() it, or use it in a `with` statement")
+        if self._state.value == State.SHUTDOWN:  # what an attempt to connect would say
+            gone, number = (
+                (FileNotFoundError, errno.ENOENT)
+                if isinstance(self._address, str)
+                else (ConnectionRefusedError, errno.ECONNREFUSED)
+            )
+            raise gone(number, "the manager has been shut down: make another", self._address)
 
     def _track(self, block: Any) -> None:
         try:

@@ -21,7 +21,7 @@ from shoal._managers import serving
 from shoal._managers.links import known_keys
 from shoal._managers.objects import Objects
 from shoal._managers.transports import listener_client
-from shoal._managers.words import RETURN, TRACEBACK
+from shoal._managers.words import FOR_GOOD, RETURN, TRACEBACK
 from shoal._runtime.threads import harmless
 
 TYPE_CHECKING = False
@@ -141,7 +141,9 @@ class Server:
         else:
             try:
                 result = func(conn, *args, **kwds)
-            except Exception:  # noqa: BLE001 - the client is told
+            except BaseException as error:
+                if isinstance(error, SystemExit) and funcname in FOR_GOOD:
+                    raise
                 message = (TRACEBACK, format_exc())
             else:
                 message = (RETURN, result)

@@ -14,6 +14,7 @@ from shoal._managers.undelivered import take_back, unless_hung_up
 from shoal._managers.words import (
     ERROR,
     FAILURE,
+    FOR_GOOD,
     GONE,
     ONE_WAY,
     PROXY,
@@ -104,7 +105,7 @@ def _serve(server: Server, session: Session) -> None:
             try:
                 result = function(*args, **kwds) if kwds else function(*args)
                 answer = (RETURN, result) if entry[2] is None else _returned(server, session, entry, methodname, result)
-            except Exception as error:  # noqa: BLE001 - the client gets it
+            except BaseException as error:  # noqa: BLE001 - the client gets it, SystemExit and KeyboardInterrupt too: this thread is never the main one
                 answer = _failure(server, error)
         try:
             send(answer)
@@ -136,6 +137,7 @@ def _returned(server: Server, c: Any, entry: Any, methodname: str, result: Any) 
 
 def answer_any(server: Server, session: Any, request: Any) -> tuple[str, Any] | None:
     """Answer any request; None: it has no answer."""
+    methodname = None
     try:
         ident, methodname, args, kwds = (*request, {}) if len(request) == WITHOUT_KWDS else request
         if ident is None:
@@ -150,9 +152,11 @@ def answer_any(server: Server, session: Any, request: Any) -> tuple[str, Any] | 
         try:
             result = getattr(entry[0], methodname)(*args, **kwds)
             return _returned(server, session, entry, methodname, result)
-        except Exception as error:  # noqa: BLE001 - the client gets it
+        except BaseException as error:  # noqa: BLE001 - the client gets it
             return _failure(server, error)
-    except Exception:  # noqa: BLE001 - the client is told
+    except BaseException as error:
+        if isinstance(error, SystemExit) and methodname in FOR_GOOD:
+            raise
         return TRACEBACK, format_exc()
 
 
@@ -169,7 +173,7 @@ def _answer_unexposed(server: Server, session: Any, entry: Any, request: Any) ->
 ORDINARY = (queue.Empty, queue.Full, LookupError, StopIteration)
 
 
-def _failure(server: Server, error: Exception) -> tuple[str, Any]:
+def _failure(server: Server, error: BaseException) -> tuple[str, Any]:
     if server.serializer != "pickle":
         return TRACEBACK, format_exc()  # XML-RPC can express no exception
     return FAILURE, Failure(error, remote=not isinstance(error, ORDINARY))
@@ -212,8 +216,8 @@ def _answer_standard(server: Server, connection: Any, request: Any) -> tuple[str
         function = getattr(entry[0], methodname)
         try:
             result = function(*args, **kwds)
-        except Exception as error:  # noqa: BLE001 - the client gets it
+        except BaseException as error:  # noqa: BLE001 - the client gets it
             return (ERROR, error) if server.serializer == "pickle" else _failure(server, error)
         return _returned(server, connection, entry, methodname, result)
-    except Exception:  # noqa: BLE001 - the client is told
+    except BaseException:  # noqa: BLE001 - the client is told
         return TRACEBACK, format_exc()

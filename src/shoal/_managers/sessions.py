@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shoal._managers import ring
-from shoal._managers.words import GREETING, RemoteError, dispatch
+from shoal._managers.words import GREETING, RemoteError, dispatch, in_the_standard_dialect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,9 +51,13 @@ class Session:
     def __init__(self, connection: Any, link: Link, *, standard: bool = False) -> None:
         self.standard = standard
         self.connection = connection
-        self._send = connection.send
+        self._send = self._send_standard if standard else connection.send
         self._recv = connection.recv
         self._link = link
+
+    def _send_standard(self, request: Any) -> None:
+        with in_the_standard_dialect():
+            self.connection.send(request)
 
     def close(self) -> None:
         """Hang up."""

@@ -56,7 +56,21 @@ def _or_nested(plain: Any, typeid: str) -> Any:
     return make
 
 
+def _never_nested(plain: Any) -> Any:
+    """Let a method that makes what nothing nests in say so."""
+
+    def make(self: SyncManager, /, *args: Any, **kwds: Any) -> Any:
+        if "nested" in kwds:
+            raise TypeError("a set has no `nested`: what it holds cannot change. Leave it out; dict and list have it")
+        return plain(self, *args, **kwds)
+
+    make.__name__ = make.__qualname__ = plain.__name__
+    make.__doc__ = f"Make a shared {plain.__name__}."
+    return make
+
+
 SyncManager.dict = _or_nested(SyncManager.dict, "NestedDict")
 SyncManager.list = _or_nested(SyncManager.list, "NestedList")
+SyncManager.set = _never_nested(SyncManager.set)
 
 returned_types.update({typeid: entry[-1] for typeid, entry in SyncManager._registry.items()})

@@ -14,16 +14,19 @@ A standard server answers the greeting with an error, and is spoken to in its ow
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 
 from shoal import _standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 __all__ = [
     "ERROR",
     "FAILURE",
+    "FOR_GOOD",
     "GONE",
     "GREETING",
     "ONE_WAY",
@@ -40,6 +43,7 @@ __all__ = [
     "convert_to_error",
     "dialect",
     "dispatch",
+    "in_the_standard_dialect",
     "public_methods",
 ]
 
@@ -64,11 +68,27 @@ FAILURE = "#FAILURE"  # an exception with the server's traceback
 UNEXPOSED = "#UNEXPOSED"  # (type, method, exposed)
 GONE = "#GONE"  # the object is not there, and never was in this server
 
-# What this thread speaks, in a server: `standard` is true if its client may have no shoal.
+# What this thread speaks: `standard` is true if the other side may have no shoal.
 dialect = threading.local()
+
+
+@contextmanager
+def in_the_standard_dialect() -> Iterator[None]:
+    """What this thread pickles meanwhile can be read without shoal."""
+    before = getattr(dialect, "standard", False)
+    dialect.standard = True
+    try:
+        yield
+    finally:
+        dialect.standard = before
+
 
 GREETING = "accept_session"
 ONE_WAY = frozenset({"give_back"})
+FOR_GOOD = (
+    "accept_connection",
+    "accept_session",
+)  # functions of a server that end in SystemExit when the client has gone
 
 
 class UnexposedMethodError(RemoteError, AttributeError):  # type: ignore[misc, valid-type]
