@@ -66,6 +66,13 @@ def test_a_machine_can_be_added_later_and_nothing_is_replaced_unasked(
     assert (tmp_path / "ca.crt").read_bytes() == before["ca.crt"]
 
 
+def test_options_may_stand_before_and_between_machines(tmp_path: Path):
+    assert main(["certs", str(tmp_path), "--days", "10", "alpha", "--replace", "beta"]) == 0
+    made = certificate(tmp_path / "alpha.crt")
+    assert (made.not_valid_after_utc - made.not_valid_before_utc).days == 10
+    assert (tmp_path / "beta.crt").exists()
+
+
 def test_without_a_name_it_is_for_this_machine(tmp_path: Path):
     assert main(["certs", str(tmp_path)]) == 0
     (own,) = [file for file in tmp_path.glob("*.crt") if file.name != "ca.crt"]

@@ -153,6 +153,27 @@ def test_a_lock_of_one_context_is_the_same_lock_in_anothers_process(method):
         process.join()
 
 
+# --- pickling and NumPy ---------------------------------------------------------------------------------------------------
+
+
+def test_a_shared_object_that_was_pickled_is_the_same_object():
+    value, lock = shoal.Value("i", 1), shoal.Lock()
+    value_again, lock_again = pickle.loads(pickle.dumps((value, lock)))
+    value_again.value = 5
+    assert value.value == 5
+    with lock_again:
+        assert not lock.acquire(block=False)
+
+
+def test_numpys_array_is_a_view_of_the_arrays_own_type():
+    numpy = pytest.importorskip("numpy")
+    array = shoal.Array("i", 3)
+    view = numpy.asarray(array)
+    assert view.dtype == numpy.dtype("i")
+    view[1] = 7
+    assert array[:] == [0, 7, 0]
+
+
 # --- MD5 ----------------------------------------------------------------------------------------------------------------
 
 

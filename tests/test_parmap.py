@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -116,6 +117,15 @@ def test_an_error_is_raised_with_its_remote_traceback_and_what_was_not_begun_is_
 def test_a_killed_worker_is_an_error_that_names_it(ctx: BaseContext):
     with pytest.raises(WorkerLostError, match="SIGKILL"):
         ctx.parmap(lambda number: number or os.kill(os.getpid(), signal.SIGKILL), [1, 0, 2], processes=1)
+
+
+def test_a_lost_worker_names_the_function_that_the_user_gave(ctx: BaseContext):
+    def fatal(_: int) -> None:
+        os._exit(3)
+
+    with pytest.raises(WorkerLostError, match=r"that ran fatal \(item 0\) died: exit code 3") as caught:
+        ctx.parmap(fatal, [1], processes=1)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_a_parmap_may_be_in_a_parmap(ctx: BaseContext):

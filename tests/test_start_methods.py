@@ -6,6 +6,7 @@ import multiprocessing.connection
 import os
 import pickle
 import py_compile
+import re
 import signal
 import subprocess
 import sys
@@ -306,6 +307,39 @@ def test_a_script_without_a_main_guard_ends(tmp_path: Path, method: str):
     assert place.endswith("program.py:4"), done.stderr
     assert rest.startswith("starts a process"), done.stderr
     assert rest.endswith('\n\n    if __name__ == "__main__":\n\n'), "the line and the fix, and nothing else"
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("call", ["Pool(2).map(abs, range(4))", "parmap(abs, range(4))"])
+def test_a_pool_in_a_script_without_a_main_guard_says_so_once(tmp_path: Path, method: str, call: str):
+    source = f"""
+        import shoal
+        try:
+            shoal.get_context("{method}").{call}
+        except shoal.errors.BrokenPoolError as error:
+            print(error)
+            print(error.__cause__)
+    """
+    done = run_program(tmp_path / "program.py", source, "program.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("the pool's workers cannot start\n")
+    assert re.findall(r"program\.py:\d+", done.stdout) == ["program.py:4"]
+    assert done.stdout.endswith('put what the program does under\n\n    if __name__ == "__main__":\n\n')
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_main_module_that_exits_in_the_child_gives_its_exit_code(tmp_path: Path, method: str):
+    source = f"""
+        import shoal, sys
+        if __name__ != "__main__":
+            sys.exit(9)
+        process = shoal.get_context("{method}").Process(target=print)
+        process.start()
+        process.join()
+        print(process.exitcode)
+    """
+    done = run_program(tmp_path / "program.py", source, "program.py")
+    assert (done.stdout, done.stderr) == ("9\n", "")
 
 
 def test_children_that_are_no_daemons_are_joined_at_exit_and_daemons_terminated(tmp_path: Path):

@@ -196,7 +196,7 @@ def live(process: Any, ready: Prepared, context: Any) -> int:  # noqa: C901, PLR
             if not RUNS_ATEXIT:
                 finalize()
     except SystemExit as leaving:
-        exitcode = _exitcode_of(leaving)
+        exitcode = exitcode_of(leaving)
     except BaseException:  # noqa: BLE001 - the last frame of the process: it tells, and leaves
         exitcode = 1
         _tell_of_failure(process)
@@ -265,7 +265,7 @@ def _tell_of_failure(process: Any) -> None:
     traceback.print_exc()
 
 
-def _exitcode_of(leaving: SystemExit) -> int:
+def exitcode_of(leaving: SystemExit) -> int:
     """What ``sys.exit(code)`` means, as the interpreter itself has it."""
     if leaving.code is None:
         return 0

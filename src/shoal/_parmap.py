@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
+from shoal.errors import WorkerLostError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -41,7 +43,11 @@ def parmap(
     if not len(items):
         return []
     with context.Pool(min(workers, len(items)), _start, (f, bool(more), context.Event())) as pool:
-        results: list[Any] = pool.map(_call, items, chunksize)
+        try:
+            results: list[Any] = pool.map(_call, items, chunksize)
+        except WorkerLostError as error:
+            error.name_function(_call.__name__, getattr(f, "__name__", type(f).__name__))
+            raise
         # Workers leave by themselves, so what they have still to say, and to do at their exit, is said and done.
         pool.close()
         pool.join()

@@ -110,6 +110,11 @@ class WorkerLostError(ShoalError):
         self.pid = pid
         self.exitcode = exitcode
 
+    def name_function(self, inner: str, name: str) -> None:
+        """Call the function in `task` by the name that the user knows."""
+        self.task = str(self.task).replace(inner, name, 1)
+        self.args = (self.task, self.pid, self.exitcode)
+
     @property
     def signal(self) -> str | None:
         """The name of the signal that killed the worker (``SIGKILL``), or None if it was no signal."""
@@ -182,7 +187,13 @@ class ForkServerWarning(RuntimeWarning):
 
 
 class MainGuardError(ShoalError, RuntimeError):
-    """A child that imports the program's main module was to start processes by that: the module has no ``if __name__ == "__main__":``."""
+    """A child that imports the program's main module was to start processes by that: the module has no ``if __name__ == "__main__":``.
+
+    Attributes:
+        EXITCODE: by which a pool's worker tells the pool of it: the system's ``EX_CONFIG``.
+    """
+
+    EXITCODE = 78
 
 
 class NotSupportedError(ShoalError, NotImplementedError):

@@ -28,12 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
+    from shoal.errors import MainGuardError
+
 __all__ = ["Pool", "ThreadPool"]
 
 INIT = "INIT"
 RUN = "RUN"
 CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
+
+IMPORTING = {"spawn", "forkserver"}  # start methods by which a worker imports the main module
 
 RemoteTraceback = _standard.pool.RemoteTraceback
 ExceptionWithTraceback = _standard.pool.ExceptionWithTraceback
@@ -134,7 +138,8 @@ class Pool(PoolCalls):
             raise TypeError("initializer must be a callable")
         self._processes = processes
         self._functions = self._name_functions()
-        crew = Crew(self._pool, processes, self._starter())
+        method = getattr(self._ctx, "get_start_method", lambda: None)()
+        crew = Crew(self._pool, processes, self._starter(), _no_main_guard() if method in IMPORTING else None)
         try:
             self._repopulate_pool()
         except Exception:
@@ -145,8 +150,8 @@ class Pool(PoolCalls):
                 process.join()
             raise
         crew.adopt(replacements=False)
-        forked = getattr(self._ctx, "get_start_method", lambda: None)() == "fork"
-        self._collector = Collector(self._application_end(), crew, self._cache, initializer_timeout, forked=forked)
+        end = self._application_end()
+        self._collector = Collector(end, crew, self._cache, initializer_timeout, forked=method == "fork")
         self._taskqueue = TaskQueue(self._collector, self._cache, self._functions.get)
         self._terminate = _standard.util.Finalize(self, _terminate_pool, args=(self._collector,), exitpriority=15)
         _standard.util.register_after_fork(self, Pool._forked)
@@ -204,6 +209,7 @@ class Pool(PoolCalls):
             process._die_with_parent = (
                 True  # whatever a subclass makes of `daemon`; and so a worker may have a pool of its own
             )
+            process._tells_of_main_guard = True
             # A Ctrl-C that comes while the child is not yet the worker waits until it is, and then says nothing there.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
@@ -324,6 +330,13 @@ class ThreadPool(Pool):
     @staticmethod
     def _name_functions() -> Any:
         return SharedFunctions()
+
+
+def _no_main_guard() -> MainGuardError:
+    """What to say if it turns out that workers come by here, too."""
+    from shoal.spawn import no_main_guard  # noqa: PLC0415 - only for these start methods
+
+    return no_main_guard("__main__")
 
 
 def _terminate_pool(collector: Collector) -> None:

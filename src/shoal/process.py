@@ -52,6 +52,7 @@ class BaseProcess(_standard.process.BaseProcess):
     """
 
     _die_with_parent = False
+    _tells_of_main_guard = False  # by its exit code, to a pool
     _start_method: str | None = None  # what a child is told that it was started by
     _may_have_children = False  # although it is a daemon
 

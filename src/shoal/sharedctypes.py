@@ -25,6 +25,7 @@ from shoal.synchronize import RLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
 
@@ -181,6 +182,16 @@ class SynchronizedBase(_native.Cell, _standard_synchronized.SynchronizedBase):  
         if wrapper is None:
             return synchronized, (self._obj, self._lock)
         return _rebuild_synchronized, (*_taken_apart(type(self._obj)), wrapper._reference(), self._lock)
+
+    def __copy__(self) -> NoReturn:
+        """Refuse, as the standard library does: what travels is a reference, and "the copy" would be the same memory."""
+        raise RuntimeError(
+            f"{type(self).__name__} objects are shared, not copied: sharedctypes.copy(value.get_obj()) has memory of its own"
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
+        """Refuse, for the same reason."""
+        self.__copy__()
 
 
 class Synchronized(SynchronizedBase, _native.ValueCell, _standard_synchronized.Synchronized):  # type: ignore[misc]

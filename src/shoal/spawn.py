@@ -14,7 +14,7 @@ import atexit
 import io
 import sys
 
-from shoal import _main_module, _native, _runtime, _standard, reduction
+from shoal import _bootstrap, _main_module, _native, _runtime, _standard, reduction
 from shoal._pickling import payload
 from shoal._runtime import default_context
 from shoal.errors import MainGuardError
@@ -57,10 +57,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         MainGuardError: if this process is itself still being prepared: its main module starts processes without a main guard.
     """
     if getattr(_standard.process.current_process(), "_inheriting", False):
-        raise MainGuardError(
-            f"{_place_in_main()}starts a process, and each child comes by here, too, when it imports this file: put what the program does under\n\n"
-            '    if __name__ == "__main__":\n'
-        )
+        raise no_main_guard("__mp_main__")
     theirs: Any = _standard.context._default_context
     chosen = getattr(theirs, "_actual_context", None)
     try:
@@ -76,14 +73,23 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     return data
 
 
-def _place_in_main() -> str:
-    """File and line in the main module from where this was called."""
+def no_main_guard(name: str) -> MainGuardError:
+    """The error for a main module that starts processes when it is imported, with the line from where this was called.
+
+    Args:
+        name: what the main module is called in this process.
+    """
+    place = "the main module "
     frame: FrameType | None = sys._getframe()
     while frame is not None:
-        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}: "
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == name:
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}: "
+            break
         frame = frame.f_back
-    return "the main module "
+    return MainGuardError(
+        f"{place}starts a process, and each child comes by here, too, when it imports this file: put what the program does under\n\n"
+        '    if __name__ == "__main__":\n'
+    )
 
 
 def main_reaches_children(data: dict[str, Any]) -> bool:
@@ -98,6 +104,8 @@ def main_reaches_children(data: dict[str, Any]) -> bool:
 def pickled(process_obj: Any) -> list[Any]:
     """Pickle preparation and process object for a child; what `unpickled` takes."""
     prepared = sys.modules[__name__].get_preparation_data(process_obj._name)
+    if getattr(process_obj, "_tells_of_main_guard", False):
+        prepared["shoal_unguarded"] = MainGuardError.EXITCODE
     reducer = reduction.reducer
     if reducer is not None:
         files = []
@@ -192,7 +200,15 @@ def inherit(tracker_fd: int | None, server_fd: int) -> None:
 
 
 def _main(fd: int, parent_sentinel: int) -> int:
-    process_obj = unpickled(payload.read(fd))
+    return run(payload.read(fd), parent_sentinel)
+
+
+def run(parts: list[memoryview], parent_sentinel: int) -> int:
+    """Be the process that the parent has sent, and return the exit code."""
+    try:
+        process_obj = unpickled(parts)
+    except SystemExit as leaving:  # the main module's, or for want of a guard there
+        return _bootstrap.exitcode_of(leaving)
     return int(process_obj._bootstrap(parent_sentinel))
 
 
@@ -200,10 +216,15 @@ def unpickled(parts: list[memoryview]) -> Any:
     """Prepare this process, and make its process object."""
     current: Any = _standard.process.current_process()
     current._inheriting = True
+    unguarded = None
     try:
-        prepare(reduction.loads(parts[0]))
+        prepared = reduction.loads(parts[0])
+        unguarded = prepared.pop("shoal_unguarded", None)
+        prepare(prepared)
         return reduction.loads(parts[1], parts[2:])
     except MainGuardError as error:
+        if unguarded is not None:  # whoever started this process has the words for it, and says them once
+            raise SystemExit(unguarded) from None
         sys.stderr.write(f"{error}\n")  # its traceback would be of shoal's own calls
         raise SystemExit(1) from None
     finally:

@@ -208,6 +208,22 @@ def test_close_gives_a_finished_process_back_and_refuses_a_running_one(mp: BaseC
     mp.Process().close()
 
 
+def test_an_interrupt_is_a_keyboard_interrupt_in_the_child(mp: BaseContext):
+    receiver, sender = mp.Pipe(duplex=False)
+    process = mp.Process(target=child.tell_of_interrupt, args=(sender,))
+    if not hasattr(process, "interrupt"):
+        pytest.skip("the standard library has it from 3.14 on")
+    process.start()
+    sender.close()
+    assert receiver.recv() == "waiting"
+    process.interrupt()
+    assert receiver.recv() == "interrupted"
+    process.join(LONG)
+    assert process.exitcode == 0
+    process.interrupt()
+    assert process.exitcode == 0, "interrupting what has ended changes nothing"
+
+
 def test_active_children_lists_and_reaps(mp: BaseContext):
     receiver, sender = mp.Pipe(duplex=False)
     before = mp.active_children()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import math
 import multiprocessing.sharedctypes
@@ -43,6 +44,13 @@ def outcome(call: Callable[[], Any]) -> Any:
         return call()
     except Exception as error:  # noqa: BLE001 - to be compared
         return type(error), str(error)
+
+
+def test_what_is_shared_is_not_copied(mp: BaseContext):
+    for shared in (mp.Value("i", 1), mp.Array("i", 3), mp.Array("c", b"abc")):
+        for how in (copy.copy, copy.deepcopy, lambda each: copy.deepcopy({"nested": [each]})):
+            with pytest.raises(RuntimeError):
+                how(shared)
 
 
 # --- values -------------------------------------------------------------------------------------------------------------

@@ -267,8 +267,7 @@ def _run(fd: int, main_module: MainModule) -> int:
     spawn.inherited_fds = given
     spawn.received = dict(zip(head.numbers, head.descriptors, strict=True))
     spawn.main_module = main_module
-    process_obj = spawn.unpickled(payload.read(file))
-    return int(process_obj._bootstrap(parent_sentinel))
+    return spawn.run(payload.read(file), parent_sentinel)
 
 
 def _reseed() -> None:

@@ -22,7 +22,7 @@ from shoal._pool.submitting import Calls
 from shoal._pool.undertaker import Undertaker
 from shoal._pool.worker import BROKEN, LEAVING, READY, STARTED
 from shoal._runtime.threads import harmless
-from shoal.errors import BrokenPoolError, PoolTerminatedError
+from shoal.errors import BrokenPoolError, MainGuardError, PoolTerminatedError
 
 if TYPE_CHECKING:
     from shoal._pool.crew import Crew
@@ -338,7 +338,7 @@ class Collector(Leadership):
         """
         if self.broken is not None:
             return
-        error = BrokenPoolError(f"{reason}: {cause!r}")
+        error = BrokenPoolError(reason if isinstance(cause, MainGuardError) else f"{reason}: {cause!r}")
         error.__cause__ = cause
         self.broken = error
         self.backlog.clear()

@@ -13,6 +13,8 @@ from shoal import _standard
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shoal.errors import MainGuardError
+
 __all__ = ["Crew", "Member"]
 
 TERMINATE_SECONDS = 1.0  # between SIGTERM and SIGKILL
@@ -50,11 +52,15 @@ class Crew:
         processes: the pool's own list of processes (``pool._pool``), which programs look at and subclasses fill.
         size: how many there are to be.
         start: makes and starts one process.
+        unguarded: the error if it turns out that they are started by the import of a main module without a guard.
     """
 
-    def __init__(self, processes: list[Any], size: int, start: Callable[[], Any]) -> None:
+    def __init__(
+        self, processes: list[Any], size: int, start: Callable[[], Any], unguarded: MainGuardError | None = None
+    ) -> None:
         self.processes = processes
         self.size = size
+        self.unguarded = unguarded
         self._start = start
         self._members: dict[int, Member] = {}  # by id() of the process
         self._poll = select.poll()

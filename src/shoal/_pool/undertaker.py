@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from shoal._pool.restarts import RestartLimit
-from shoal.errors import WorkerLostError
+from shoal.errors import MainGuardError, WorkerLostError
 
 if TYPE_CHECKING:
     from shoal._pool.collector import Collector
@@ -111,7 +111,9 @@ class Undertaker:
             del self._graves[next(iter(self._graves))]
         if task is not None:
             collector.ledger.lose(task, partial(_lost, process.ident, exitcode), None)
-        if not member.ready and self._limit.died_unready(exitcode):
+        if not member.started and exitcode == MainGuardError.EXITCODE and collector.crew.unguarded is not None:
+            collector.break_up("the pool's workers cannot start", collector.crew.unguarded)
+        elif not member.ready and self._limit.died_unready(exitcode):
             cause = WorkerLostError("its initializer, or its start", process.ident, exitcode)
             collector.break_up("workers die before they are ready", cause)
 

@@ -32,21 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from shoal.cli.run import run
 
         return run(arguments[1:])
-    parser = _parser()
+    parser, certs_parser = _parsers()
+    if arguments[:1] == ["certs"]:
+        from shoal.cli.certs import certs
+
+        options = certs_parser.parse_intermixed_args(arguments[1:])  # `certs DIR --days 10 MACHINE`, in any order
+        return certs(options.directory, options.machines, days=options.days, replace=options.replace)
     options = parser.parse_args(arguments)
     if options.command == "demo":
         from shoal.cli.demo import demo
 
         return demo(as_json=options.json, quick=options.quick)
-    if options.command == "certs":
-        from shoal.cli.certs import certs
-
-        return certs(options.directory, options.machines, days=options.days, replace=options.replace)
     parser.print_help()
     return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """That of the command, and that of ``shoal certs``."""
     parser = argparse.ArgumentParser(prog="shoal", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"shoal {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     certs.add_argument("--days", type=int, default=825, help="how long the certificates are valid (default: 825)")
     certs.add_argument("--replace", action="store_true", help="replace certificates that are there")
-    return parser
+    return parser, certs
 
 
 def _version() -> str:

@@ -167,3 +167,12 @@ def start_and_join_from_threads(mp: BaseContext, number: int) -> list[int | None
     for thread in threads:
         thread.join()
     return [process.exitcode for process in processes]
+
+
+def tell_of_interrupt(sender: Connection) -> None:
+    """Wait to be interrupted, and say so."""
+    try:
+        sender.send("waiting")
+        signal.sigtimedwait([], 30.0)
+    except KeyboardInterrupt:
+        sender.send("interrupted")
