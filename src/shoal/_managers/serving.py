@@ -24,7 +24,7 @@ from shoal._managers.words import (
     UNSERIALIZABLE,
     Token,
     UnexposedMethodError,
-    dialect,
+    in_the_standard_dialect,
 )
 from shoal._pool.failures import Failure
 
@@ -184,24 +184,31 @@ def _failure(server: Server, error: BaseException) -> tuple[str, Any]:
 
 def serve_standard(server: Server, connection: Any) -> None:
     """Answer the requests of a standard client until it hangs up."""
-    dialect.standard = True
-    while not server.stop_event.is_set():
-        try:
-            request = connection.recv()
-        except EOFError:
-            return
-        except Exception:  # noqa: BLE001 - it cannot be loaded here; the client is told
-            answer: tuple[str, Any] = (TRACEBACK, format_exc())
-        else:
-            answer = _answer_standard(server, connection, request)
-        try:
+    with in_the_standard_dialect():
+        while not server.stop_event.is_set():
             try:
-                connection.send(answer)
-            except Exception:  # noqa: BLE001 - what is in the answer cannot be pickled
-                connection.send((UNSERIALIZABLE, format_exc()))
-        except Exception as error:  # noqa: BLE001 - it has gone
-            _util.info("a client has gone: %r; the answer was %r", error, answer)
-            return
+                request = connection.recv()
+            except EOFError:
+                return
+            except Exception:  # noqa: BLE001 - it cannot be loaded here; the client is told
+                answer: tuple[str, Any] = (TRACEBACK, format_exc())
+            else:
+                answer = _answer_standard(server, connection, request)
+            if not _sent_standard(connection, answer):
+                return
+
+
+def _sent_standard(connection: Any, answer: tuple[str, Any]) -> bool:
+    """Send an answer, or why it cannot be sent; return whether the client is there."""
+    try:
+        try:
+            connection.send(answer)
+        except Exception:  # noqa: BLE001 - what is in the answer cannot be pickled
+            connection.send((UNSERIALIZABLE, format_exc()))
+    except Exception as error:  # noqa: BLE001 - it has gone
+        _util.info("a client has gone: %r; the answer was %r", error, answer)
+        return False
+    return True
 
 
 def _answer_standard(server: Server, connection: Any, request: Any) -> tuple[str, Any]:
