@@ -32,12 +32,12 @@ ACTIVATE := export PATH='$(CURDIR)/$(BIN)':"$$PATH"
 
 # --- what a user says ---------------------------------------------------------------------------------------------------
 
-.PHONY: help demo test dev bench fuzz compat exhaust soak sanitize lint format tidy clean
+.PHONY: help demo test dev bench fuzz compat foreign exhaust soak sanitize lint format tidy clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 	echo
-	echo "PYTHON=python3.12 chooses the interpreter, ARGS='-k queue' goes to pytest (test), to the benchmarks (bench), to tests/compat (compat), to shoal-exhaust (exhaust) or to the soak (soak)."
+	echo "PYTHON=python3.12 chooses the interpreter, ARGS='-k queue' goes to pytest (test), to the benchmarks (bench), to tests/compat (compat), to tests/foreign (foreign), to shoal-exhaust (exhaust) or to the soak (soak)."
 
 demo:  ## build, install, run the demonstration
 	@$(ALONE) installed
@@ -84,6 +84,12 @@ compat:  ## the interpreter's own tests on shoal, for each of CPython 3.11 to 3.
 	done
 	if ((!$${#interpreters[@]})); then echo "no interpreter can be used: .ci/prerequisites says why" >&2; exit 1; fi
 	"$${interpreters[1]}" -m tests.compat "$${interpreters[@]}" $(ARGS)
+
+# PyTorch is large, and is used where it is there: `.venv/bin/python -m pip install torch`.
+foreign:  ## flake8, compileall, yapf, pylint and PyTorch's DataLoader, unchanged, on shoal and without it
+	@$(MAKE) compatible
+	$(ALONE) requirements-foreign
+	'$(BIN)/python' -m tests.foreign $(ARGS)
 
 exhaust:  ## kill every operation of the core at every step, and make each of its system calls fail (long)
 	@$(ALONE) native-tests
@@ -137,7 +143,7 @@ clean:  ## remove everything that these targets made
 
 # --- what these consist of; called under the lock -----------------------------------------------------------------------
 
-.PHONY: environment compatible installed developed native-tests requirements-build requirements-run requirements-test requirements-bench requirements-fuzz
+.PHONY: environment compatible installed developed native-tests requirements-build requirements-run requirements-test requirements-bench requirements-foreign requirements-fuzz
 
 # An environment fits if it stands where it was made and runs the interpreter that is wanted.
 environment:
@@ -167,7 +173,7 @@ print(*lists[sys.argv[1]], sep="\n")
 endef
 export LIST_REQUIREMENTS
 
-requirements-build requirements-run requirements-test requirements-bench requirements-fuzz: requirements-%: environment
+requirements-build requirements-run requirements-test requirements-bench requirements-foreign requirements-fuzz: requirements-%: environment
 	@wanted=$$('$(BIN)/python' -c "$$LIST_REQUIREMENTS" $*)
 	if [[ "$$(cat '$(STATE)/requirements-$*' 2>/dev/null)" != "$$wanted" ]]; then
 	    echo "== installing what is needed to $*"
