@@ -50,11 +50,29 @@ class _End:
 
 
 class Writer(_End):
-    """What can be sent to."""
+    """What can be sent to, and selected on for writing."""
+
+    _descriptor: weakref.finalize[..., Writer] | None = None
 
     def send(self, obj: object) -> None:
         """Put an item."""
         self._open_queue().put(obj)
+
+    def fileno(self) -> int:
+        """A descriptor that is always writable, and never readable: there is no pipe that could be full."""
+        self._open_queue()
+        if self._descriptor is None:
+            descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._number = descriptor
+            self._descriptor = weakref.finalize(self, os.close, descriptor)
+            self._descriptor.atexit = False
+        return self._number
+
+    def close(self) -> None:
+        """Refuse further use, and close the descriptor."""
+        super().close()
+        if self._descriptor is not None:
+            self._descriptor()
 
 
 class Reader(_End):

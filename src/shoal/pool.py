@@ -222,9 +222,9 @@ class Pool(PoolCalls):
         return start
 
     def _repopulate_pool(self) -> None:
-        """Start workers until there are as many as there are to be."""
+        """Start workers until there are as many as ``_processes`` says, which programs change."""
         if self._state != INIT:
-            self._collector.repopulate()
+            self._collector.repopulate(self._processes)
             return
         start = self._starter()
         while len(self._pool) < self._processes:

@@ -2,7 +2,7 @@
 
 The parent sends what the standard library's ``get_preparation_data`` collects (paths, arguments, logging, how to find the main module), so that whoever replaces
 that function, there or here, is heard. The child attaches to the tree's arena, prepares itself by the standard ``prepare``, which runs the main module
-as ``__mp_main__``, and then unpickles the process object. A ``__main__`` that children cannot have (a notebook, ``python -c``, ``python -m package``) is
+as ``__mp_main__``, and then unpickles the process object. A ``__main__`` that children cannot have (a notebook, ``python -c``, a program from standard input, ``python -m package``) is
 not an obstacle: what it defines travels by value.
 
 Relies on the standard ``multiprocessing.spawn``. Promises that a script without a main guard ends in one error, never in a loop.
@@ -37,6 +37,9 @@ __all__ = [
 _theirs: Any = _standard.spawn
 _home = __file__.rsplit("/", 2)[0]
 
+# What the interpreter calls a main module that came from no file that a child could read.
+NO_FILES = frozenset({"<stdin>", "<string>"})
+
 WINEXE = False
 WINSERVICE = False
 
@@ -68,6 +71,8 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     if chosen is None:
         data.pop("start_method", None)
     data["shoal_start_method"] = default_context.start_method()
+    if data.get("init_main_from_path", "").rpartition("/")[2] in NO_FILES:
+        del data["init_main_from_path"]
     if not main_reaches_children(data):
         reduction.send_main_by_value()
     return data

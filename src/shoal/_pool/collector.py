@@ -176,11 +176,17 @@ class Collector(Leadership):
             if self.collecting and threading.current_thread() is not self.thread:
                 self.end.wake()
 
-    def repopulate(self) -> None:
-        """Have dead workers replaced now; waits until that is done, some seconds at most."""
+    def repopulate(self, size: int) -> None:
+        """Have dead workers replaced now, and new ones started; waits until that is done, some seconds at most.
+
+        Args:
+            size: how many workers there are to be from now on; those beyond it stay, until they end.
+        """
+        self.crew.size = size
+        round_ = self.undertaker.begun + 1  # one that is under way may have looked already
         self.attention = True
-        for _ in range(100):
-            if not self.attention or self.terminating:
+        for _ in range(500):
+            if self.undertaker.done >= round_ or self.terminating or threading.current_thread() is self.thread:
                 break
             self.poke(urgent=True)
             threading.Event().wait(0.01)

@@ -29,6 +29,10 @@ class Undertaker:
         collector: of the pool.
         initializer_timeout: seconds that an initializer may take; None for ever.
         forked: whether workers are forks of this process.
+
+    Attributes:
+        begun: how often it has begun to look at the workers.
+        done: how often it has also replaced them.
     """
 
     def __init__(self, collector: Collector, initializer_timeout: float | None, *, forked: bool) -> None:
@@ -39,6 +43,8 @@ class Undertaker:
         self._start_failures = 0
         self._graves: dict[int, int | None] = {}  # exit codes of the dead, by pid
         self.failed_initializer: BaseException | None = None
+        self.begun = 0
+        self.done = 0
 
     def is_needed(self) -> bool:
         """Whether a worker has died or is stuck. Takes nobody's exit status."""
@@ -57,6 +63,7 @@ class Undertaker:
     def attend(self) -> None:
         """See who has died; fail what they ran; start others."""
         collector = self._collector
+        self.begun += 1
         self._wait_for_leavers()
         collector.wants_lead = True
         collector.end.wake()
@@ -69,6 +76,7 @@ class Undertaker:
             collector.lead.release()
             collector.wake_follower()
         self._replace()
+        self.done = self.begun
 
     def _wait_for_leavers(self) -> None:
         collector = self._collector
