@@ -113,6 +113,112 @@ An error in a worker is raised here: integer division or modulo by zero
 as computed here: True
 """,
     ),
+    "start_methods": (
+        [],
+        """\
+from now on: spawn
+refused: context has already been set
+a child by fork: forked
+a child by spawn: spawned
+a child by forkserver: forkservered
+""",
+    ),
+    "life_of_a_process": (
+        [],
+        """\
+before: None False None
+a child: first, child of MainProcess: True
+after: False 0
+exit code: 3
+alive: True True
+killed by SIGTERM
+closed: process object is closed
+""",
+    ),
+    "pool_patterns": (
+        [],
+        """\
+apply: 42
+map: [None, 1, 2, None, 4, 5, None]
+starmap: [2, 12]
+imap: [None, 1, 2, None]
+imap_unordered: [0.25, 0.5, 1.0]
+apply_async: [0, 1, 4, 9]
+map_async: True False
+callbacks: [0, 1, 4, 9, 'ZeroDivisionError']
+an error among results: [0.5, 'division by zero', 0.25]
+not there yet, but in the end: here
+the same of an iterator: here
+too late: Pool not running
+after close and join: [1.0, 0.5, 0.25, 0.125]
+""",
+    ),
+    "task_queue": (
+        [],
+        """\
+unordered: ['times(0, 7) = 0', 'times(1, 7) = 7', 'times(2, 7) = 14']
+and more: ['plus(0, 8) = 8', 'plus(1, 8) = 9', 'plus(2, 8) = 10']
+workers left with [0, 0]
+all ticked off: True
+""",
+    ),
+    "listener_and_client": (
+        [],
+        """\
+an object: [2.25, None, 'junk', <class 'float'>]
+bytes: b'hello'
+into an array: 2 numbers: [42, 1729, 0, 0, 0]
+accepted from: 127.0.0.1
+turned away
+somebody did not know the key
+""",
+    ),
+    "wait_for_several": (
+        [],
+        """\
+heard: [('a', 0), ('a', 1), ('a', 2), ('a', 3), ('b', 0), ('b', 1), ('b', 2), ('b', 3), ('c', 0), ('c', 1), ('c', 2), ('c', 3)]
+each in order: True
+exit codes: [0, 0, 0]
+""",
+    ),
+    "shared_structures": (
+        [],
+        """\
+49 0.25 b'HELLO WORLD'
+after: [(2.25, 39.0625), (33.0625, 4.0), (5.640625, 90.25)]
+before: [(1.5, -6.25), (-5.75, 2.0), (2.375, 9.5)]
+swapped: (39.0625, 2.25)
+""",
+    ),
+    "shareable_list": (
+        [],
+        """\
+b'howdy'
+the block is gone
+['howdy', b'HoWdY', -546.308, 200, None, True, 84] 7 3 1
+refused: bytes/str item exceeds available storage
+[0, 2, 8, 18, 32]
+""",
+    ),
+    "synchronizing": (
+        [],
+        """\
+one has spoken: True
+the gate is open: False
+never more than two inside: True 0
+refused: semaphore or lock released too many times
+""",
+    ),
+    "logging_of_the_library": (
+        [],
+        """\
+worker 0: task 0
+worker 1: task 1
+MainProcess: task 2
+[WARNING/MainProcess] doomed
+True multiprocessing
+""",
+    ),
 }
 
 
