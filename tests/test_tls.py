@@ -19,6 +19,7 @@ import pytest
 from cryptography import x509
 
 import shoal
+from shoal._connection import admission
 from shoal.cli import certs
 from shoal.connection import AuthenticationError, Client, Listener, wait
 from shoal.errors import NotSupportedError
@@ -288,6 +289,18 @@ def test_a_client_without_tls_and_a_listener_without_tls_are_told_apart(
         ours, theirs = outcomes(listener, call(listener.address, authkey=KEY, tls=client))
         assert isinstance(ours, AuthenticationError)
         assert isinstance(theirs, (ssl.SSLError, AuthenticationError))
+
+
+def test_a_silent_client_without_tls_and_its_listener_are_both_told_of_tls(
+    server: shoal.TLS, call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(admission, "PATIENCE", 0.3)
+    with Listener(("127.0.0.1", 0), authkey=KEY, tls=server) as listener:
+        ours, theirs = outcomes(listener, call(listener.address, authkey=KEY))
+    assert isinstance(ours, AuthenticationError)
+    assert "knows nothing of TLS: both sides need tls=" in str(ours)
+    assert isinstance(theirs, AuthenticationError)
+    assert "the listener speaks TLS" in str(theirs)
 
 
 # --- what is said at the call --------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ A channel moves the bytes: `Plain` here, `shoal._connection.tls.Encrypted` for T
 * ``read(size)``: up to so many bytes, None if there are none yet, ``b""`` at the end of file;
 * ``write(data)`` and ``flush()``, which is true when all that was written has gone to the kernel;
 * ``heard``: whether anything has come from the other side; ``silent``: whether nothing can be there that the descriptor does not show;
+* ``tell_the_silent()``: what to say to, and of, a client that says nothing;
 * ``connection()``: what the user gets in the end; ``close()``; ``fileno()``.
 
 Not a byte is read beyond the last message of the conversation. Until then the other side can make this one hold 260 bytes, and no more.
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 
     from shoal._connection.authentication import Conversation
 
-__all__ = ["PATIENCE", "Admission", "Plain", "admit"]
+__all__ = ["PATIENCE", "TLS_ALERT", "Admission", "Plain", "admit"]
 
 PATIENCE = 5.0  # seconds that the whole conversation may take
 SHORTEST = 4 + len(
     WELCOME
 )  # bytes of the message that a conversation ends with: so many may be asked for without reading beyond it
+
+TLS_ALERT = b"\x15\x03"  # how a record begins that says what is wrong; no length of a message does
 
 
 class Plain:
@@ -79,6 +82,10 @@ class Plain:
     def connection(self) -> Connection:
         """Return the connection that takes the socket over."""
         return Connection(self._socket.detach())
+
+    def tell_the_silent(self) -> str:
+        """Tell a client that has said nothing why it is hung up on; return what to say of it here."""
+        return ""
 
     def close(self) -> None:
         """Hang up."""
@@ -136,6 +143,8 @@ class Admission:
 
     def expire(self, why: str) -> BaseException:
         """Give up; return what is to be raised."""
+        if not self._channel.heard:
+            why += self._channel.tell_the_silent()
         error: BaseException = AuthenticationError(why)
         try:
             self._conversation.throw(error)
@@ -190,6 +199,8 @@ class Admission:
             need = SHORTEST
             if len(self._received) >= 4:  # noqa: PLR2004 - the length
                 size = int.from_bytes(self._received[:4], "big", signed=True)
+                if self._received[:2] == TLS_ALERT:
+                    raise AuthenticationError("the listener speaks TLS: give Client tls=shoal.TLS(…), too")
                 if not 0 <= size <= LONGEST_MESSAGE:
                     text = f"{size} bytes" if size >= 0 else "2 GiB or more"
                     raise AuthenticationError(

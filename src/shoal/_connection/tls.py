@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
-from shoal._connection.admission import Plain
+from shoal._connection.admission import TLS_ALERT, Plain
 from shoal._connection.stream import Connection, seconds_to_poll
 from shoal.errors import NotSupportedError
 
@@ -33,6 +33,9 @@ __all__ = ["TLS", "Encrypted", "EncryptedConnection"]
 
 HEADER = 5  # bytes: kind, version, length
 LONGEST_RECORD = (1 << 14) + 2048  # bytes after the header
+FATAL_HANDSHAKE_FAILURE = bytes(
+    [3, 0, 2, 2, 40]
+)  # after the beginning of an alert: version, length, level, description
 KINDS = range(20, 25)  # first byte of a record
 PIECE = 256 * 1024  # bytes that are encrypted before they are sent
 
@@ -233,6 +236,12 @@ class Encrypted(Plain):
         """Send; true when nothing is left."""
         super().write(self._engine.outgoing())
         return super().flush()
+
+    def tell_the_silent(self) -> str:
+        """Send the alert of a failed handshake: a client of shoal's without TLS knows it."""
+        with suppress(OSError):
+            self._socket.send(TLS_ALERT + FATAL_HANDSHAKE_FAILURE, socket.MSG_DONTWAIT)
+        return ", and said nothing, as one does that knows nothing of TLS: both sides need tls=shoal.TLS(…)"
 
     def connection(self) -> Connection:
         """Return the connection that takes the socket over."""
