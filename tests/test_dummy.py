@@ -248,7 +248,10 @@ def test_bytes_have_their_limits():
         with pytest.raises(ValueError, match="6"):
             other.send_bytes(b"abcdef", *wrong)
     with pytest.raises(TypeError):
-        other.send_bytes("text")
+        other.send_bytes("text", 1)
+    other.send([1, 2])
+    other.send_bytes(one.recv_bytes())  # an echo, as the interpreter's own tests have it
+    assert one.recv() == [1, 2]
 
 
 def test_poll_waits_for_something_to_receive_and_leaves_it_there():

@@ -78,10 +78,19 @@ class Connection(_Closing):
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
         """Send bytes-like data from `offset` on, `size` bytes or to the end.
 
+        Whatever else `recv_bytes` has returned, an object that was sent, goes as it is: so an echo works, as in the standard library.
+
         Raises:
             ValueError: if there are not that many.
         """
-        with memoryview(buf) as view, view.cast("B") as data:
+        try:
+            view = memoryview(buf)
+        except TypeError:
+            if offset or size is not None:
+                raise
+            self.send(buf)
+            return
+        with view, view.cast("B") as data:
             end = data.nbytes if size is None else offset + size
             if not 0 <= offset <= end <= data.nbytes:
                 raise ValueError(f"bytes {offset} to {end} were asked for, of a buffer of {data.nbytes}")
