@@ -53,13 +53,15 @@ def _remove_directory(path: str) -> None:
 
 
 def address_type(address: Any) -> str:
-    """Return the family of an address by its form: ``AF_INET`` for a tuple, ``AF_UNIX`` for a string.
+    """Return the family of an address by its form: ``AF_INET`` for a tuple, ``AF_UNIX`` for a string, ``AF_PIPE`` for a pipe of Windows, which is not to be had here.
 
     Raises:
         ValueError, TypeError: if it is neither.
     """
     if type(address) is tuple:
         return "AF_INET"
+    if type(address) is str and address.startswith("\\\\"):
+        return "AF_PIPE"
     if type(address) is str or _standard.util.is_abstract_socket_namespace(address):
         return "AF_UNIX"
     raise ValueError(f"address type of {address!r} unrecognized")
