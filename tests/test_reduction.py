@@ -61,6 +61,10 @@ def test_a_lambda_travels():
     assert travel(lambda x: x + 1)(2) == 3
 
 
+def test_a_lambda_that_travels_knows_its_file_so_a_traceback_shows_its_line():
+    assert travel(lambda x: x + 1).__code__.co_filename == __file__
+
+
 def test_a_closure_takes_what_it_encloses_along():
     def adder(n: int) -> Any:
         return lambda x: x + n

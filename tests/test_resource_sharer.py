@@ -188,8 +188,11 @@ def test_strangers_and_nonsense_at_the_socket_disturb_nobody(sender: Callable[..
 def test_a_receiver_without_room_for_it_is_told(sender: Callable[..., Any]):
     sent, _, _ = sender()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The two lowest free numbers, whatever lies between them: the second is left free, and nothing above it.
     blocked = [os.dup(0)]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (blocked[0] + 2, hard))
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))
     try:
         # There is room for the socket that fetches it, and not for the descriptor itself.
         with pytest.raises(DescriptorLostError, match="no descriptor left"):

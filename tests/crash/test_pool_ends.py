@@ -256,6 +256,7 @@ def test_the_workers_of_a_pool_end_when_it_is(case: Case, method: str, context: 
 ONE_TASK_EACH = {"fork": 1000, "forkserver": 300, "spawn": 10}
 
 
+@pytest.mark.limit(180)  # a thousand workers, on a machine that may be busy
 @each([Case("one task", None)])
 def test_nothing_is_lost_if_workers_leave_after(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
     count = ONE_TASK_EACH[method]

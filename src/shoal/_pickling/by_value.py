@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import operator
 import sys
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -23,6 +23,16 @@ __all__ = ["ByValuePickler", "goes_by_name"]
 
 # Copies of these would be surprises, not help: they stay the errors that they are.
 NOT_CODE = (io.TextIOWrapper, memoryview)
+
+
+# Where the file's name stands among the arguments of ``types.CodeType`` (Python 3.11 to 3.14).
+FILENAME = 10
+
+
+def _reduce_code(code: CodeType) -> Any:
+    """Take code apart as cloudpickle does, but leave it the name of its file, which cloudpickle replaces since 3.1.3: a traceback shows the line."""
+    make, arguments = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return make, (*arguments[:FILENAME], code.co_filename, *arguments[FILENAME + 1 :])
 
 
 def goes_by_name(obj: Any, *, main_by_value: bool) -> bool:
@@ -68,6 +78,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
     ) -> None:
         self.dispatch_table = {
             **{kind: reduce for kind, reduce in cloudpickle.Pickler.dispatch_table.items() if kind not in NOT_CODE},
+            CodeType: _reduce_code,
             **reducers,
         }
         super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
