@@ -10,6 +10,7 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -292,10 +293,11 @@ def fake(threads: ThreadPoolExecutor) -> Callable[..., Any]:
             calling = threads.submit(Client, server.getsockname(), authkey=KEY, **options)
             peer, _ = server.accept()
             with peer:
-                for data in says:
-                    peer.sendall(data)
-                if hang_up:
-                    peer.shutdown(socket.SHUT_WR)
+                with suppress(OSError):  # the client has heard enough, and has gone
+                    for data in says:
+                        peer.sendall(data)
+                    if hang_up:
+                        peer.shutdown(socket.SHUT_WR)
                 return calling.exception(LONG)
 
     return serve

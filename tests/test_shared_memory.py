@@ -195,9 +195,10 @@ def test_a_watcher_that_took_the_place_of_a_killed_one_knows_every_block(name: s
     program = Program(
         name,
         """
+import psutil
 from shoal import _native
 SharedMemory(name + '-', create=True, size=1)
-while not (watcher := _native.watcher_pid()):
+while not (watcher := _native.watcher_pid()) or not psutil.Process(watcher).children():  # its stand-by
     pass
 os.kill(watcher, signal.SIGKILL)
 while _native.watcher_pid() in (0, watcher):

@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from multiprocessing import TimeoutError as NotInTime
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import pool_tasks as tasks
@@ -103,20 +104,24 @@ def by_an_exception_in_with(pool: Pool) -> None:
     pool.join()
 
 
+# What the callback of the first task does, in the cases that end a pool from there.
+in_a_callback: SimpleQueue[Callable[[], object]] = SimpleQueue()
+
+
 def from_a_callback(pool: Pool) -> None:
     done = threading.Event()
 
-    def end(_value: object) -> None:
+    def end() -> None:
         pool.terminate()
         done.set()
 
-    pool.apply_async(tasks.double, (1,), callback=end)
+    in_a_callback.put(end)
     assert done.wait(SECONDS)
     pool.join()
 
 
 def closed_in_a_callback(pool: Pool) -> None:
-    pool.apply_async(tasks.double, (1,), callback=lambda _value: pool.close()).get(SECONDS)
+    in_a_callback.put(pool.close)
     while pool._state == "RUN":  # the watchdog counts
         threading.Event().wait(0.01)
     pool.terminate()
@@ -185,8 +190,11 @@ ENDS = [
 @each(ENDS)
 def test_what_is_outstanding_is_answered_for_after(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
     pool = context.Pool(1)
-    running = pool.apply_async(tasks.pid_after, (0.3,) if "callback" in case.name else (60,))
-    queued = pool.map_async(tasks.double, range(2000), chunksize=1)
+    if "callback" in case.name:
+        running = pool.apply_async(tasks.double, (1,), callback=lambda _value: in_a_callback.get(timeout=SECONDS)())
+    else:
+        running = pool.apply_async(tasks.pid_after, (60,))
+    queued = pool.map_async(tasks.pid_after, [60] * 2000, chunksize=1)
     raised: list[BaseException] = []
     waiter = threading.Thread(target=lambda: raised.append(raised_by(queued.get)))
     waiter.start()
