@@ -213,7 +213,8 @@ def test_memory_of_the_dead_is_given_back():
         assert in_use()["blobs"] >= before["blobs"] + 21
         process.kill()
         process.join()
-        assert (in_use()["objects"], in_use()["blobs"]) == (before["objects"], before["blobs"])
+        while (in_use()["objects"], in_use()["blobs"]) != (before["objects"], before["blobs"]):
+            time.sleep(0.01)  # the watcher may be at it still; the test's watchdog counts
 
 
 def sum_later(pipe: Any, arrays: list[Any]) -> None:
