@@ -74,7 +74,9 @@ void free_row(uint32_t index, Word w) {
 // Takes back what row `index` tracks, if it is still `file`. Inodes are not used twice, so an old look cannot hit a new file.
 bool take_back(uint32_t index, Row& r, Word w, uint64_t file) {
   if (!r.file.compare_exchange_strong(file, 0)) return false;
-  if (w.state() == State::kTracked) free_row(index, w);  // a claimed row is its claimer's to free
+  // A claimed row is its claimer's to free, who looks at the file once more after publishing. It may have published since `w` was read.
+  const Word now{word(index).load()};
+  if (now.state() == State::kTracked && now.generation() == w.generation()) free_row(index, now);
   return true;
 }
 
