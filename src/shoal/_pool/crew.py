@@ -20,6 +20,7 @@ __all__ = ["Crew", "Member"]
 TERMINATE_SECONDS = 1.0  # between SIGTERM and SIGKILL
 KILL_SECONDS = 5.0  # how long to wait for the kernel to take a killed process away
 STARTUP_SECONDS = 5.0  # a replacement made by fork that has not said a word by then is stuck (a lock held at the fork)
+STRANGERS = 1024  # workers that are remembered for what they said, before they are known
 
 
 class Member:
@@ -63,6 +64,7 @@ class Crew:
         self.unguarded = unguarded
         self._start = start
         self._members: dict[int, Member] = {}  # by id() of the process
+        self._heard: dict[int, bool] = {}  # pids of workers that have spoken and are not among the members, and whether they are ready
         self._poll = select.poll()
         self._watched: set[int] = set()
 
@@ -91,6 +93,25 @@ class Crew:
                 if member.fileno is not None:
                     self._poll.register(member.fileno, select.POLLIN)
                     self._watched.add(member.fileno)
+                self._tell(getattr(process, "ident", 0))
+
+    def hear(self, pid: int, *, ready: bool) -> None:
+        """Learn that a worker runs, or is ready. It may be quicker with its word than its parent is with taking note of it.
+
+        Called by whoever leads, while `adopt` is the collector thread's: each first writes and then looks, so one of the two sees the other.
+        """
+        self._heard[pid] = ready or self._heard.get(pid, False)
+        if len(self._heard) > STRANGERS:
+            self._heard.pop(next(iter(self._heard)), None)
+        self._tell(pid)
+
+    def _tell(self, pid: int) -> None:
+        """Write what was heard of a worker where it belongs, if it is known by now."""
+        member = self.by_pid(pid)
+        ready = self._heard.pop(pid, None) if member is not None else None
+        if member is not None and ready is not None:
+            member.started = True
+            member.ready = member.ready or ready
 
     def members(self) -> list[Member]:
         """All workers known."""
@@ -117,8 +138,7 @@ class Crew:
         found = []
         for member in self.members():
             if member.fileno in ready or (member.fileno is None and member.process.exitcode is not None):
-                if member.process.exitcode is None:
-                    member.process.join(KILL_SECONDS)
+                member.process.join(KILL_SECONDS)  # also one whose exit code is known: until then it counts as a child
                 found.append(member)
         return found
 

@@ -53,10 +53,7 @@ class Undertaker:
 
     def heard_of(self, pid: int, *, ready: bool) -> None:
         """Learn that a worker runs, or is ready."""
-        member = self._collector.crew.by_pid(pid)
-        if member is not None:
-            member.started = True
-            member.ready = member.ready or ready
+        self._collector.crew.hear(pid, ready=ready)
         if ready:
             self._limit.ready()
 
