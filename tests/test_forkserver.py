@@ -284,6 +284,70 @@ def test_main_is_run_once_in_the_server_if_the_program_asks_for_that(tmp_path: P
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
+PRELOADING = """
+    import sys
+    import shoal
+    if __name__ == "__main__":
+        shoal.set_start_method("forkserver")
+        shoal.set_forkserver_preload(["calendar", "broken"], **{options})
+        for _ in range(2):
+            try:
+                process = shoal.Process(target=print, args=("runs",))
+                process.start()
+            except EOFError as error:
+                print(type(error).__name__, "on_error='fail'" in str(error))
+                shoal.set_forkserver_preload(["calendar"])
+            else:
+                process.join()
+"""
+BROKEN = "import shoal\nlock = shoal.Lock()\nimport no_such_module"  # has the server begin anew, besides
+
+
+@pytest.mark.parametrize("options", [{}, {"on_error": "ignore"}])
+def test_what_cannot_be_preloaded_is_passed_over(tmp_path: Path, options: dict[str, str]):
+    done = run_program(tmp_path, PRELOADING.format(options=options), broken=BROKEN)
+    assert (done.stdout, done.stderr) == ("runs\nruns\n", "")
+
+
+def test_what_cannot_be_preloaded_is_warned_of_once_if_the_program_asks_for_that(tmp_path: Path):
+    done = run_program(tmp_path, PRELOADING.format(options={"on_error": "warn"}), broken=BROKEN)
+    assert done.stdout == "runs\nruns\n"
+    assert done.stderr.count("ImportWarning") == 1
+    assert "'broken'" in done.stderr
+    assert "no_such_module" in done.stderr
+
+
+@pytest.mark.parametrize("broken", [BROKEN, "raise SystemExit(3)"])
+def test_what_cannot_be_preloaded_keeps_processes_from_starting_if_the_program_asks_for_that(tmp_path: Path, broken):
+    done = run_program(tmp_path, PRELOADING.format(options={"on_error": "fail"}), broken=broken)
+    assert done.stdout == "ForkServerError True\nruns\n"  # the second has a server that is to import something else
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.strip().endswith(("No module named 'no_such_module'", "SystemExit: 3"))
+
+
+def test_a_main_module_that_fails_in_the_server_is_told_of_as_well(tmp_path: Path):
+    program = """
+        import multiprocessing.process
+        import shoal
+        if hasattr(multiprocessing.process.current_process(), "_inheriting"):
+            raise LookupError("not here")
+        if __name__ == "__main__":
+            shoal.set_forkserver_preload(["__main__"], on_error="fail")
+            try:
+                shoal.get_context("forkserver").Process().start()
+            except shoal.errors.ForkServerError:
+                print("refused")
+    """
+    done = run_program(tmp_path, program)
+    assert done.stdout == "refused\n"
+    assert done.stderr.strip().endswith("LookupError: not here")
+
+
+def test_another_answer_to_what_cannot_be_preloaded_is_refused():
+    with pytest.raises(ValueError, match="'ignore', 'warn' or 'fail', not 'raise'"):
+        CONTEXT.set_forkserver_preload([], on_error="raise")
+
+
 def test_a_module_that_makes_a_lock_is_left_to_the_children(tmp_path: Path):
     program = """
         import locking

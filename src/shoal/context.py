@@ -163,11 +163,16 @@ class BaseContext(_standard.context.BaseContext):
 
         spawn.set_executable(executable)
 
-    def set_forkserver_preload(self, module_names: list[str]) -> None:
-        """Name modules that the fork server imports before its first fork, besides those that the main module imports."""
+    def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "ignore") -> None:
+        """Name modules that the fork server imports before its first fork, besides those that the main module imports.
+
+        Args:
+            module_names: of the modules.
+            on_error: ``"ignore"``, ``"warn"`` or ``"fail"``: what is done about one that cannot be imported.
+        """
         from shoal.forkserver import set_forkserver_preload  # noqa: PLC0415 - only for this start method
 
-        set_forkserver_preload(module_names)
+        set_forkserver_preload(module_names, on_error=on_error)
 
     def get_context(self, method: str | None = None) -> Any:
         """Return the context of a start method; without one, of that in force.

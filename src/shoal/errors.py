@@ -178,8 +178,11 @@ class DescriptorLostError(ShoalError, OSError):
         return f"a descriptor in this message cannot be had from process {self.pid}: {self.why}"
 
 
-class ForkServerError(ShoalError):
-    """The fork server did not start a process, though it was started anew. Its own messages are on the standard error stream."""
+class ForkServerError(ShoalError, EOFError):
+    """The fork server did not start a process, though it was started anew. Its own messages are on the standard error stream.
+
+    An ``EOFError``, as with the standard library, whose clients find the server's end of their pipe closed.
+    """
 
 
 class ForkServerWarning(RuntimeWarning):

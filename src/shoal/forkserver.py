@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
+ON_ERROR = ("ignore", "warn", "fail")  # what may be done about modules that cannot be preloaded
+
 
 class ForkServer:
     """This process's line to the fork server of its tree."""
@@ -38,20 +40,34 @@ class ForkServer:
         self._lock = threading.Lock()
         self._forkserver_pid: int | None = None
         self._preload_modules: list[str] = []
+        self._preload_on_error = "ignore"
         _runtime.in_forked_child(self._forget_thread_state)
 
     def _forget_thread_state(self) -> None:
         self._lock = threading.Lock()
         self._forkserver_pid = None  # it is the parent's child, not this process's
 
-    def set_forkserver_preload(self, modules_names: list[str]) -> None:
+    def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
         """Name modules to import in a server started from now on, besides those that the main module imports.
 
         ``__main__`` among them has the main module run in the server, once, and not again in each child.
+
+        Args:
+            modules_names: of the modules.
+            on_error: what is done about one that cannot be imported. ``"ignore"``: nothing, the import will fail where the program makes it;
+                ``"warn"``: the server writes an ``ImportWarning`` to standard error; ``"fail"``: it writes the traceback, and starting a
+                process raises ``ForkServerError``, which is an ``EOFError``. (Python 3.15.)
+
+        Raises:
+            TypeError: if a name is no string.
+            ValueError: if ``on_error`` is something else.
         """
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
+        if on_error not in ON_ERROR:
+            raise ValueError(f"on_error must be 'ignore', 'warn' or 'fail', not {on_error!r}")
         self._preload_modules = modules_names
+        self._preload_on_error = on_error
 
     def get_inherited_fds(self) -> list[int] | None:
         """Return the descriptors that came with this process, None if no fork server started it."""
@@ -82,11 +98,11 @@ class ForkServer:
                 common.detach()
             return True
 
-    def give_up(self, server: int) -> None:
-        """The server behind this socket is dead: the next request goes to a new one."""
+    def give_up(self, server: int, *, ending: bool = False) -> None:
+        """The server behind this socket is dead, or has said that it ends: the next request goes to a new one."""
         with self._lock:
             if _runtime.server_fd == server:
-                self._drop(os.WNOHANG)
+                self._drop(0 if ending else os.WNOHANG)
 
     def _stop(self) -> None:
         """Give up the server; if this process started it and nobody else uses it, it ends, and is waited for. For tests."""
@@ -108,6 +124,7 @@ class ForkServer:
         plan = {
             "data": {key: value for key, value in data.items() if key in known},
             "preload": self._preload_modules,
+            "on_error": self._preload_on_error,
             "left_out": [],
             "careful": False,
             "alias": _alias.active(),

@@ -81,9 +81,15 @@ class Popen(popen_spawn_posix.Popen):
                 except BaseException:
                     line.close()
                     raise
-                if answer:
+                if answer and protocol.ANSWER.unpack(answer)[0] != protocol.FAILED:
                     return self._take(slot, line, answer, descriptors)
                 line.close()
+                if answer:
+                    forkserver.give_up(server, ending=True)
+                    raise ForkServerError(
+                        "the fork server could not import what set_forkserver_preload(..., on_error='fail') names; "
+                        "its traceback is on standard error"
+                    )
                 forkserver.give_up(server)
         finally:
             for fd in temporary:

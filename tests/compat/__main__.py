@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 
 from tests.compat import runs
-from tests.compat.verdict import FLAVOURS, Lists, Row, Verdict, flavour_of, judge, table
+from tests.compat.verdict import FLAVOURS, Lists, Row, Verdict, flavour_of, judge, table, unexplained
 
 EXECUTORS = "concurrent.futures"
 METHODS = ("fork", "spawn", "forkserver")
@@ -79,12 +79,11 @@ def _one(
         options.logs.mkdir(parents=True, exist_ok=True)
         text = "\n".join(process.log for process in processes)
         (options.logs / f"{version}-{work}.log").write_text(text, encoding="utf-8")
-    # What the tests' own books say was left over when they were done: a stopped thread or process to which something still refers. Said, and not judged.
-    lines = [
-        line for process in processes if process.altered for line in process.log.splitlines() if "Dangling" in line
-    ]
-    remark = "\n".join(f"Python {version}, {work}: {line}" for line in lines)
-    return judge(version, work, outcomes, lists, tuple(options.flavour)), set(existing), remark
+    verdict = judge(version, work, outcomes, lists, tuple(options.flavour))
+    # What the tests' own books say is left over: a stopped thread or process to which something still refers, an object in a manager.
+    leftovers = [left for process in processes for left in process.leftovers]
+    verdict.complaints += unexplained(version, work, leftovers, lists)
+    return verdict, set(existing), ""
 
 
 def _concerns_processes(test: str, work: str) -> bool:

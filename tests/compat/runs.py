@@ -84,7 +84,7 @@ class Process:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     log: str = ""
     current: str | None = None
-    altered: bool = False
+    leftovers: list[tuple[str, str]] = field(default_factory=list)  # after which test, and what
     done: bool = False
     seconds: float = 0.0
 
@@ -141,8 +141,10 @@ class Process:
         elif kind == "ended":
             self.outcomes[test] = Outcome(**message)  # type: ignore[arg-type]
             self.current = None
+        elif kind == "left":
+            self.leftovers.append((test, str(message["text"])))
         else:
-            self.done, self.altered = True, bool(message["altered"])
+            self.done = True
 
     def _lost(self, what: str) -> None:
         test = self.current or "(between tests)"
@@ -153,9 +155,11 @@ def _messages(process: subprocess.Popen[bytes], reader: int, patience: float) ->
     """What the process reports, until it has ended or has been silent for too long. Its children may hold the pipe, so its end is told by the process."""
     pidfd = os.pidfd_open(process.pid)
     rest = b""
+    wait = max(patience, PATIENCE)  # to begin with: an interpreter that is starting is at no test
     try:
         while True:
-            ready, _, _ = select.select([reader, pidfd], [], [], patience)
+            ready, _, _ = select.select([reader, pidfd], [], [], wait)
+            wait = patience
             if reader in ready:
                 chunk = os.read(reader, 1 << 16)
                 if not chunk:

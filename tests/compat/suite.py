@@ -18,6 +18,10 @@ import time
 import unittest
 from pathlib import Path
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 METHODS = ("fork", "spawn", "forkserver")
 EXECUTORS = "concurrent.futures"
 MISSING = 77  # the exit status where the interpreter has no such tests
@@ -44,12 +48,16 @@ class Reporter(unittest.TestResult):
         self._to = descriptor
         self._begun = 0.0
         self._worst: tuple[str, str] = ("passed", "")
+        self._warned: list[str] = []  # since somebody last looked
+        self._last = "(before the first test)"
 
     def tell(self, **what: object) -> None:
         os.write(self._to, json.dumps(what).encode() + b"\n")
 
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
         super().startTest(test)
+        self.look_for_leftovers()
+        self._last = identifier(test)
         self._worst = ("passed", "")
         self._begun = time.monotonic()
         self.tell(event="begun", test=identifier(test))
@@ -59,6 +67,18 @@ class Reporter(unittest.TestResult):
         outcome, text = self._worst
         seconds = round(time.monotonic() - self._begun, 3)
         self.tell(event="ended", test=identifier(test), outcome=outcome, text=text, seconds=seconds)
+
+    def warned(self, text: str) -> None:
+        """Note what the tests' own books warn of."""
+        self._warned.append(text)
+
+    def look_for_leftovers(self) -> None:
+        """Tell what the last test, or its class when it was torn down, has left over, if the tests' own books say so."""
+        support = sys.modules["test.support"]
+        if support.environment_altered:
+            self.tell(event="left", test=self._last, text="\n".join(self._warned) or "something, and no word of what")
+        support.environment_altered = False
+        self._warned.clear()
 
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: N802
         if self._worst[0] == "passed":
@@ -108,21 +128,29 @@ def load() -> list[unittest.TestCase]:
     return all_tests(found)
 
 
-def environment_altered() -> bool:
-    """Whether the tests' own books say that processes, threads or files were left over."""
-    return bool(sys.modules["test.support"].environment_altered)
+def warn_and_note(warn: Callable[[str], None], report: Reporter) -> Callable[[str], None]:
+    """Have what the tests warn of noted as well as printed."""
+
+    def warning(text: str) -> None:
+        report.warned(text)
+        warn(text)
+
+    warning.orig_stderr = warn.orig_stderr  # the tests' package looks for it there
+    return warning
 
 
 def main() -> None:
     """Run or list."""
     faulthandler.enable()
-    from test.support import script_helper  # noqa: PLC0415 - the test package may be missing
+    from test import support  # noqa: PLC0415 - the test package may be missing
+    from test.support import script_helper  # noqa: PLC0415
 
     # Tests that start interpreters start them isolated (-I) unless the environment is needed. It is: the alias travels in it.
     setattr(script_helper, "__cached_interp_requires_environment", True)
     pipe = int(os.environ["COMPAT_REPORT"])
     os.set_inheritable(pipe, False)
     report = Reporter(pipe)
+    support.print_warning = warn_and_note(support.print_warning, report)
     tests = load()
     if len(sys.argv) < 3:
         for one in tests:
@@ -131,7 +159,8 @@ def main() -> None:
     wanted = dict.fromkeys(Path(sys.argv[2]).read_text(encoding="utf-8").splitlines())
     by_name = {identifier(one): one for one in tests}
     unittest.TestSuite(by_name[name] for name in by_name if name in wanted)(report)
-    report.tell(event="done", altered=environment_altered())
+    report.look_for_leftovers()
+    report.tell(event="done")
 
 
 if __name__ == "__main__":

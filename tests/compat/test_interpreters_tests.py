@@ -54,6 +54,12 @@ race = true
 [[isolated]]
 why = "-E"
 tests = ["Flags.test_flags"]
+
+[[leftover]]
+what = "Dangling processes: .*QueueProcess"
+why = "a server runs until the end"
+tests = "^Manager"
+versions = ["3.11"]
 """
 
 
@@ -95,6 +101,19 @@ def test_a_test_that_no_interpreter_has_is_complained_of(lists):
     assert complaint.startswith("Heap.test_gone")
 
 
+@pytest.mark.parametrize(
+    ("version", "test", "text", "complaints"),
+    [
+        ("3.11", "Manager.test_a", "Dangling processes: {<QueueProcess>}", 0),
+        ("3.11", "Manager.test_a", "Dangling threads: {<Thread>}", 1),
+        ("3.11", "Pool.test_a", "Dangling processes: {<QueueProcess>}", 1),
+        ("3.12", "Manager.test_a", "Dangling processes: {<QueueProcess>}", 1),
+    ],
+)
+def test_what_is_left_over_is_complained_of_unless_it_is_known(lists, version, test, text, complaints):
+    assert len(verdict.unexplained(version, "fork", [(test, text)], lists)) == complaints
+
+
 @pytest.mark.parametrize("line", ['kind = "annoying"', 'kind = "internals"\nmethod = ["fork"]'])
 def test_a_list_that_says_something_else_is_refused(line, tmp_path):
     path = tmp_path / "exclusions.toml"
@@ -118,7 +137,9 @@ for test in open(sys.argv[2]).read().split():
     if "dies" in test:
         os._exit(3)
     tell(event="ended", test=test, outcome="passed", text="", seconds=0)
-tell(event="done", altered=False)
+    if "leaves" in test:
+        tell(event="left", test=test, text="Dangling threads: {<Thread>}")
+tell(event="done")
 """
 
 
@@ -127,8 +148,17 @@ def test_a_test_that_hangs_or_dies_costs_itself_only(tmp_path, monkeypatch):
     program.write_text(PROGRAM, encoding="utf-8")
     monkeypatch.setattr(runs, "SUITE", program)
     interpreter = runs.Interpreter(sys.executable)
-    done = runs.run(interpreter, "fork", ["T.a", "T.hangs", "T.b", "T.dies", "T.c"], patience=2.0, plain=True)
+    tests = ["T.a", "T.hangs", "T.b", "T.dies", "T.leaves", "T.c"]
+    done = runs.run(interpreter, "fork", tests, patience=5.0, plain=True)
     outcomes = {name: one.outcome for process in done for name, one in process.outcomes.items()}
-    assert outcomes == {"T.a": "passed", "T.hangs": "failed", "T.b": "passed", "T.dies": "failed", "T.c": "passed"}
-    assert "nothing happened for 2 s" in done[0].outcomes["T.hangs"].text
+    assert outcomes == {
+        "T.a": "passed",
+        "T.hangs": "failed",
+        "T.b": "passed",
+        "T.dies": "failed",
+        "T.leaves": "passed",
+        "T.c": "passed",
+    }
+    assert done[2].leftovers == [("T.leaves", "Dangling threads: {<Thread>}")]
+    assert "nothing happened for 5 s" in done[0].outcomes["T.hangs"].text
     assert "status 3" in done[1].outcomes["T.dies"].text

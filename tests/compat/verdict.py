@@ -1,7 +1,8 @@
-"""What counts as passed: outcomes held against the list of exclusions, which is itself held against the outcomes."""
+"""What counts as passed: outcomes held against the list of exclusions, which is itself held against the outcomes; and what tests leave over, against what is known."""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -34,11 +35,32 @@ class Exclusion:
 
 
 @dataclass
+class Leftover:
+    """Something that tests leave over, by the tests' own books, and may."""
+
+    what: str  # a pattern
+    why: str
+    tests: str = ""  # a pattern as well: after which
+    methods: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+
+    def covers(self, version: str, method: str, test: str, text: str) -> bool:
+        """Tell whether this is what was left after a test."""
+        return (
+            (not self.versions or version in self.versions)
+            and (not self.methods or method in self.methods)
+            and re.search(self.tests, test) is not None
+            and re.search(self.what, text) is not None
+        )
+
+
+@dataclass
 class Lists:
     """What ``exclusions.toml`` says."""
 
     exclusions: list[Exclusion]
     isolated: set[str] = field(default_factory=set)
+    leftovers: list[Leftover] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path = LIST) -> Lists:
@@ -54,7 +76,8 @@ class Lists:
             if reason:
                 raise ValueError(f"{path}: {sorted(reason)} mean nothing")
             found += [Exclusion(test, why, kind, race=race, **where) for test in tests]
-        return cls(found, {test for group in document.get("isolated", ()) for test in group["tests"]})
+        isolated = {test for group in document.get("isolated", ()) for test in group["tests"]}
+        return cls(found, isolated, [Leftover(**known) for known in document.get("leftover", ())])
 
     def excluded(self, version: str, method: str) -> dict[str, Exclusion]:
         """The exclusions that hold for an interpreter and a start method."""
@@ -64,6 +87,22 @@ class Lists:
         """Complain of tests on the list that no interpreter has."""
         named = {one.test for one in self.exclusions} | self.isolated
         return [f"{test} is on the list, and no interpreter has such a test" for test in sorted(named - existing)]
+
+
+def unexplained(version: str, method: str, leftovers: Iterable[tuple[str, str]], lists: Lists) -> list[tuple[str, str]]:
+    """Complain of what tests have left over and no list knows.
+
+    Args:
+        version: of the interpreter.
+        method: the start method, or ``concurrent.futures``.
+        leftovers: after which test, and what.
+        lists: what is known.
+    """
+    return [
+        (f"something is left over after {test} ({version}, {method})", text)
+        for test, text in leftovers
+        if not any(known.covers(version, method, test, text) for known in lists.leftovers)
+    ]
 
 
 def flavour_of(test: str) -> str:

@@ -10,7 +10,6 @@ import ast
 import io
 import runpy
 import sys
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -26,10 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["MainModule", "import_one", "imports_of"]
 
 
-def import_one(name: str) -> None:
-    """Import a module if it can be: if not, the import will fail where the program makes it, with the program's own message."""
-    with suppress(Exception, SystemExit):
+def import_one(name: str) -> BaseException | None:
+    """Import a module if it can be; return what kept it from that: the import will fail where the program makes it, with the program's own message."""
+    try:
         import_module(name)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whether it matters is the caller's business
+        return error
+    return None
 
 
 def imports_of(source: str | bytes, package: str = "") -> list[str]:

@@ -5,7 +5,7 @@ is one message with the end of a second socket pair, made for this child alone:
 
     client -> server   (on the common socket)  [child's socket]
     client -> child    (on the child's socket) head; then descriptors, as many messages as they need
-    server -> client   (on the child's socket) STARTED pid [pidfd], or THREADS n
+    server -> client   (on the child's socket) STARTED pid [pidfd], or THREADS n, or FAILED: it could not import what it had to, and ends
     server -> client   (on the child's socket) ENDED exit code
 
 The child reads what is meant for it, so the server never waits for a client, nor a client for a child. All sockets keep messages apart (SOCK_SEQPACKET).
@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 __all__ = [
     "ENDED",
+    "FAILED",
     "STARTED",
     "THREADS",
     "Head",
@@ -31,7 +32,7 @@ __all__ = [
     "socket_pair",
 ]
 
-STARTED, THREADS, ENDED = 1, 2, 3
+STARTED, THREADS, ENDED, FAILED = 1, 2, 3, 4
 
 ANSWER = struct.Struct("=iq")  # kind, number
 Socket = (

@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import warnings
+from contextlib import suppress
 
 from shoal import _alias, _bootstrap, _native, _runtime, _standard, spawn
 from shoal._forkserver import protocol
@@ -50,13 +51,21 @@ def main(common_fd: int, plan_fd: int) -> None:
     plan: dict[str, Any] = pickle.loads(payload.read(plan_fd)[0])
     if plan["alias"]:
         _alias.install()
-    main_module = _preload(plan, common_fd)
+    try:
+        main_module = _preload(plan, common_fd)
+    except _NotPreloadedError as failure:
+        sys.excepthook(*_facts(failure.__cause__))
+        _refuse(common_fd)
     _bootstrap.use_null_input()
     _bootstrap.rehearse()
     gc.collect()
     gc.freeze()  # children need not look at, and hence copy, what the server has
     with socket.socket(fileno=common_fd) as common:
         _Server(common, main_module).serve()
+
+
+class _NotPreloadedError(Exception):
+    """A module that a program asked for cannot be imported, and it wants no server then. Its cause says why."""
 
 
 def _preload(plan: dict[str, Any], common_fd: int) -> MainModule:
@@ -73,10 +82,10 @@ def _preload(plan: dict[str, Any], common_fd: int) -> MainModule:
     for name in ["shoal.context", "shoal.pool", *main_module.imports, *plan["preload"]]:
         if name in plan["left_out"]:
             continue
-        if name == "__main__":
-            _run_main(main_module)
-        else:
-            import_one(name)
+        error = _run_main(main_module) if name == "__main__" else import_one(name)
+        if error is not None and name in plan["preload"]:
+            plan["left_out"].append(name)  # once is enough, should the server begin anew
+            _mind(name, error, plan["on_error"])
         if plan["careful"] and _makes_shared_objects():
             _begin_anew({**plan, "left_out": [*plan["left_out"], name]}, common_fd)
     if _makes_shared_objects():
@@ -84,14 +93,41 @@ def _preload(plan: dict[str, Any], common_fd: int) -> MainModule:
     return main_module
 
 
-def _run_main(main_module: MainModule) -> None:
+def _mind(name: str, error: BaseException, on_error: str) -> None:
+    """Do about a module that cannot be imported what the program has asked for."""
+    if on_error == "fail":
+        raise _NotPreloadedError(name) from error
+    if on_error == "warn":
+        with warnings.catch_warnings():
+            if not sys.warnoptions:  # import warnings are hidden unless somebody asks for them: here somebody has
+                warnings.simplefilter("always", ImportWarning)
+            warnings.warn(f"the fork server could not preload {name!r}: {error!r}", ImportWarning, stacklevel=2)
+
+
+def _facts(error: BaseException | None) -> tuple[Any, Any, Any]:
+    return type(error), error, None if error is None else error.__traceback__
+
+
+def _refuse(common_fd: int) -> NoReturn:
+    """Tell whoever asks first that there will be no server, and end."""
+    with suppress(OSError), socket.socket(fileno=common_fd) as common:
+        for fd in protocol.receive(common)[1][:1]:
+            _tell(fd, protocol.FAILED, 0)
+    _standard.util._flush_std_streams()  # type: ignore[attr-defined]
+    os._exit(1)  # whatever threads an import has started
+
+
+def _run_main(main_module: MainModule) -> BaseException | None:
     current: Any = _standard.process.current_process()
     current._inheriting = True
     try:
         if main_module.code is not None:
             main_module.run()
-    except (Exception, SystemExit):  # noqa: BLE001 - children will meet it themselves
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - children will meet it themselves
         sys.modules.pop("__mp_main__", None)
+        return error
+    else:
+        return None
     finally:
         del current._inheriting
 
@@ -117,6 +153,16 @@ def _begin_anew(plan: dict[str, Any], common_fd: int) -> NoReturn:
 
 def _threads() -> int:
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - before every fork: the shortest way
+
+
+def _tell(fd: int, kind: int, number: int, descriptors: list[int] | None = None) -> None:
+    sock = protocol.Socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
+    try:
+        protocol.send(sock, protocol.ANSWER.pack(kind, number), descriptors or [])
+    except OSError:  # the client has vanished: it does not want to know
+        pass
+    finally:
+        sock.detach()
 
 
 class _Server:
@@ -161,17 +207,8 @@ class _Server:
                 self.spare = None
             fd = self.sockets.pop(pid, -1)
             if fd >= 0:
-                self._tell(fd, protocol.ENDED, os.waitstatus_to_exitcode(status))
+                _tell(fd, protocol.ENDED, os.waitstatus_to_exitcode(status))
                 os.close(fd)
-
-    def _tell(self, fd: int, kind: int, number: int, descriptors: list[int] | None = None) -> None:
-        sock = protocol.Socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
-        try:
-            protocol.send(sock, protocol.ANSWER.pack(kind, number), descriptors or [])
-        except OSError:  # the client has vanished: it does not want to know
-            pass
-        finally:
-            sock.detach()
 
     def _answer(self) -> bool:
         """Take one request; False if there will be no more."""
@@ -194,7 +231,7 @@ class _Server:
         else:
             threads = _threads()
             if threads > 1:
-                self._tell(fd, protocol.THREADS, threads)
+                _tell(fd, protocol.THREADS, threads)
                 os.close(fd)
                 return
             pid = os.fork()
@@ -203,7 +240,7 @@ class _Server:
         self.needs_spare = True
         self.sockets[pid] = fd
         pidfd = _runtime.pidfd_of(pid)
-        self._tell(fd, protocol.STARTED, pid, [pidfd] if pidfd >= 0 else [])
+        _tell(fd, protocol.STARTED, pid, [pidfd] if pidfd >= 0 else [])
         if pidfd >= 0:
             os.close(pidfd)
 

@@ -64,7 +64,9 @@ class Crew:
         self.unguarded = unguarded
         self._start = start
         self._members: dict[int, Member] = {}  # by id() of the process
-        self._heard: dict[int, bool] = {}  # pids of workers that have spoken and are not among the members, and whether they are ready
+        self._heard: dict[
+            int, bool
+        ] = {}  # pids of workers that have spoken and are not among the members, and whether they are ready
         self._poll = select.poll()
         self._watched: set[int] = set()
 
