@@ -1,15 +1,12 @@
 // Floor 8: the arena and process slots as functions, and the references of a message to a child that is being started.
 #include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
 
 #include "bindings/codec.hpp"
 #include "bindings/types.hpp"
+#include "bindings/watcher_start.hpp"
 #include "channel/segment.hpp"
 #include "process/nodes.hpp"
 #include "recovery/recovery.hpp"
-
-extern char** environ;
 
 namespace shoal::bindings {
 
@@ -156,49 +153,11 @@ PyObject* slot_recover(PyObject*, PyObject* obj) {
   return PyBool_FromLong(process::names(token, process::slot(slot).word.load()) && recovery::recover(slot));
 }
 
-// Asked with every start. What the watcher's life token says is read from memory; the kernel is asked now and then only, for the case that the
-// out-of-memory reaper has taken the mark away.
-bool watcher_lives() {
-  constexpr uint64_t kAskAgain = 1'000'000'000;  // ns
-  static uint32_t slot = process::kNoSlot;
-  static uint64_t asked = 0;
-  const auto pid = static_cast<pid_t>(arena::header().watcher.load() & 0xffffffff);
-  if (pid == 0) return false;
-  const uint64_t now = os::now();
-  if (slot != process::kNoSlot && now - asked < kAskAgain && process::slot(slot).pid.load() == pid &&
-      process::lives_by_token(slot))
-    return true;
-  if (process::watcher() != pid) return false;
-  slot = process::slot_with_pid(pid);
-  asked = now;
-  return true;
-}
-
-// The watcher must not be a child of the application, whose os.wait() would meet it: an intermediate shell-less process starts it and leaves. Both
-// are vfork'd (posix_spawn), so no memory is copied and no fork handler runs.
-PyObject* watcher_start(PyObject*, PyObject* path_object) {
+PyObject* watcher_start(PyObject*, PyObject*) {
   if (!ensure_attached()) return nullptr;
-  if (watcher_lives()) Py_RETURN_NONE;
-  PyObject* path_bytes = nullptr;
-  if (PyUnicode_FSConverter(path_object, &path_bytes) == 0) return nullptr;
-  char number[16];
-  snprintf(number, sizeof number, "%d", arena::descriptor());
-  char detach[] = "--detach";
-  char* argv[] = {PyBytes_AS_STRING(path_bytes), detach, number, nullptr};
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  for (int fd : {0, 1, 2}) posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
-  // dup2 onto itself takes close-on-exec off, in the child only.
-  posix_spawn_file_actions_adddup2(&actions, arena::descriptor(), arena::descriptor());
-  pid_t pid = 0;
-  const int error = posix_spawn(&pid, argv[0], &actions, nullptr, argv, environ);
-  posix_spawn_file_actions_destroy(&actions);
-  Py_DECREF(path_bytes);
-  if (error != 0) {
+  if (const int error = start_watcher(); error != 0) {
     errno = error;
-    return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path_object);
-  }
-  while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+    return PyErr_SetFromErrnoWithFilename(PyExc_OSError, watcher_path());
   }
   Py_RETURN_NONE;
 }
@@ -253,7 +212,7 @@ PyMethodDef functions[] = {
     {"my_slot", my_slot, METH_NOARGS, "The number of this process's slot."},
     {"slot_recover", slot_recover, METH_O,
      "slot_recover(token): gives back what a dead process held; False if there is nothing to do."},
-    {"watcher_start", watcher_start, METH_O, "watcher_start(path): unless the tree has one."},
+    {"watcher_start", watcher_start, METH_NOARGS, "Starts the tree's watcher, unless it has one."},
     {"watcher_pid", watcher_pid, METH_NOARGS, "0: none lives."},
     {"set_carrier", set_carrier, METH_O, "set_carrier(callable): makes references for pickles that are no messages."},
     {"references_begin", references_begin, METH_NOARGS, nullptr},
@@ -262,6 +221,6 @@ PyMethodDef functions[] = {
 
 }  // namespace
 
-bool add_processes(PyObject* module) { return PyModule_AddFunctions(module, functions) == 0; }
+bool add_processes(PyObject* module) { return find_watcher() && PyModule_AddFunctions(module, functions) == 0; }
 
 }  // namespace shoal::bindings

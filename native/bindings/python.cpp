@@ -1,5 +1,6 @@
 #include "bindings/python.hpp"
 
+#include "bindings/watcher_start.hpp"
 #include "process/slots.hpp"
 #include "recovery/recovery.hpp"
 
@@ -113,6 +114,7 @@ PyObject* raise_from(const char* module, const char* name, const char* text) {
 void watch_forks() {
   process::watch_forks();
   process::on_fork_in_child([] { ++forks; });
+  watch_over_forks();
 }
 
 bool ensure_attached() {

@@ -20,7 +20,7 @@ def slot_exit_code(token: int) -> int | None: ...    # what the child wrote befo
 def slot_state(token: int) -> str: ...    # "reserved" | "live" | "gone"
 def set_exit_code(code: int, clean: bool = True) -> None: ...  # a child, just before it leaves
 def my_slot() -> int: ...
-def watcher_start(path: str) -> None: ... # starts the tree's watcher if none is alive
+def watcher_start() -> None: ...          # starts the tree's watcher if none is alive
 def watcher_pid() -> int: ...
 def slot_recover(token: int) -> bool: ...  # gives back what a dead process held, at once; False: nothing to do
 

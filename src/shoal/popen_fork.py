@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
-_WATCHER = _runtime.WATCHER
 _flush_std_streams = _standard.util._flush_std_streams  # type: ignore[attr-defined]
 UNKNOWN = 255  # the exit code when nobody can tell, as in the standard library
 
@@ -50,7 +49,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
 
     def _launch(self, process_obj: Any) -> None:
         _native.arena_ensure()
-        _native.watcher_start(_WATCHER)
+        _native.watcher_start()
         ready = prepare_fork(self._owner, process_obj)
         if ready.sentinel is None or ready.sentinel < 0:
             self._launch_with_pipes(process_obj)

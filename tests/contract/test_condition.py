@@ -75,10 +75,12 @@ def test_notify_wakes_as_many_as_told(mp: BaseContext, instance: Instance, waiti
     by_connection = {partner.connection: partner for partner in crowd}
     wait = instance.module("connection").wait
 
-    def woken() -> list[Partner]:
-        """Those that answer one after the other, until nobody else does."""
+    def woken(expected: int) -> list[Partner]:
+        """Those that answer one after the other: as many as are expected, and then until nobody else does."""
         found = []
-        while ready := wait([c for c in by_connection if by_connection[c] not in found], SHORT if found else LONG):
+        while ready := wait(
+            [c for c in by_connection if by_connection[c] not in found], SHORT if len(found) >= expected else LONG
+        ):
             for connection in ready:
                 partner = by_connection[connection]
                 assert partner.answer() is True
@@ -90,12 +92,12 @@ def test_notify_wakes_as_many_as_told(mp: BaseContext, instance: Instance, waiti
 
     with condition:
         condition.notify()
-    first = woken()
+    first = woken(1)
     assert len(first) == 1
     del by_connection[first[0].connection]
     with condition:
         condition.notify(n=2)
-    assert len(woken()) == 2
+    assert len(woken(2)) == 2
 
 
 def test_notify_all_wakes_all(mp: BaseContext, waiting: Callable[..., list[Partner]]):

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["attach", "descriptor", "ensure", "in_forked_child", "own_pidfd", "pidfd_of", "start_watcher"]
 
-WATCHER = f"{__file__.rsplit('/', 2)[0]}/shoal-watcher"
-
 server_fd = -1  # the socket by which to ask the tree's fork server; -1 if none is known
 
 unseen_threads = 0  # this process's threads that `threading` does not know; see `shoal._runtime.threads`
@@ -53,10 +51,10 @@ def attach(fd: int, token: int) -> None:
 
 
 def start_watcher() -> None:
-    """See to it that the tree has a watcher. Called with every process that is started, so that a dead watcher is replaced."""
+    """See to it that the tree has a watcher. Called with every process that is started, so that a dead watcher is replaced; a fork does so by itself."""
     from shoal import _native  # noqa: PLC0415 - only once something is shared
 
-    _native.watcher_start(WATCHER)
+    _native.watcher_start()
 
 
 def in_forked_child(hook: Callable[[], object]) -> None:

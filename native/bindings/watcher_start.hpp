@@ -1,0 +1,14 @@
+// Starting the tree's watcher, which lies beside the module.
+#pragma once
+
+namespace shoal::bindings {
+
+// Once, when the module is loaded: where the watcher is, whatever becomes of the working directory. False, with an exception set, if that cannot be told.
+bool find_watcher();
+const char* watcher_path();
+// Starts the tree's watcher unless one lives; 0 or an errno. Touches no Python object, and may run in a fork handler.
+int start_watcher();
+// From now on each fork of this process, whoever makes it, sees to it that there is a watcher: the child may hold what others wait for.
+void watch_over_forks();
+
+}  // namespace shoal::bindings
