@@ -299,6 +299,7 @@ class Slow(managers.BaseManager):
 
 Slow.register("after_the_gate", after_the_gate, managers.DictProxy)
 Slow.register("open_gate", GATE.set)
+Slow.register("words", dict, managers.DictProxy)
 
 
 # --- the calls ----------------------------------------------------------------------------------------------------------
@@ -322,6 +323,72 @@ def test_an_interrupted_call_does_not_leave_its_answer_to_the_next(manager: mana
     timer.join()
     event.set()
     assert words["a"] == "right"
+
+
+class AlarmError(Exception):
+    """What a program's own signal handler raises."""
+
+
+def raise_alarm(*_: object) -> None:
+    raise AlarmError
+
+
+@pytest.mark.parametrize("address", [None, ("127.0.0.1", 0)], ids=["at home", "by TCP"])
+def test_a_handler_that_raises_does_not_leave_an_answer_to_the_next_call(address: Any):
+    with managers.SyncManager(address, b"key", ctx=shoal.get_context("fork")) as manager:
+        event, words = manager.Event(), manager.dict(a="right")
+        before = signal.signal(signal.SIGALRM, raise_alarm)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(AlarmError):
+                event.wait()
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        event.set()
+        assert words["a"] == "right"
+
+
+def test_what_cannot_be_pickled_leaves_the_connection_as_it_was(manager: managers.SyncManager):
+    words = manager.dict(a=1)
+    with pytest.raises(Exception, match="pickle"):
+        words["b"] = threading.Lock()
+    assert dict(words) == {"a": 1}
+
+
+def test_a_call_after_a_long_rest_is_heard(manager: managers.SyncManager):
+    """Both sides sleep in between, and the bell wakes each."""
+    words = manager.dict(a=0)
+    for number in range(50):
+        words["a"] = number
+        time.sleep(0.002)  # longer than either side spins
+        assert words["a"] == number
+
+
+class Obstinate:
+    """A key whose comparison, in the server, waits for what another client does."""
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        assert GATE.wait(LONG)
+        return isinstance(other, Obstinate)
+
+
+def test_a_call_that_blocks_where_none_should_keeps_nobody_waiting():
+    """A dict's methods wait for nobody, so a server expects no harm of them; but the keys are the users' own."""
+    GATE.clear()
+    with Slow(ctx=shoal.get_context("fork")) as manager:
+        words, others = manager.words(), manager.words()
+        words.update({Obstinate(): 1})
+        asking = threading.Thread(target=lambda: words.get(Obstinate()))
+        asking.start()
+        for number in range(2000):
+            others["a"] = number
+        assert asking.is_alive()
+        manager.open_gate()
+        asking.join(LONG)
+        assert not asking.is_alive()
 
 
 def test_an_exception_brings_the_servers_traceback(manager: managers.SyncManager):

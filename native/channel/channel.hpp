@@ -4,6 +4,7 @@
 
 #include "channel/ring.hpp"
 #include "object/object.hpp"
+#include "sync/company.hpp"
 
 namespace shoal::channel {
 
@@ -34,9 +35,11 @@ struct Channel {
   alignas(64) uint64_t maxsize;      // messages; 0: unbounded
   uint64_t byte_limit;               // bytes of messages under way; 0: unbounded
   std::atomic<uint64_t> bytes_put, bytes_taken;
-  uint32_t accounts;               // a joinable queue's segment with one count for each slot
-  uint32_t partner;                // a task table's channel for results
-  std::atomic<uint32_t> closings;  // counts descriptors of a pipe that were closed: look at the socket
+  uint32_t accounts;                // a joinable queue's segment with one count for each slot
+  uint32_t partner;                 // a task table's channel for results
+  std::atomic<uint32_t> closings;   // counts descriptors of a pipe that were closed: look at the socket
+  std::atomic<uint32_t> listening;  // 1: the reader sleeps, or is about to (doorbell.hpp)
+  sync::Side putter;                // of the conversation: who puts here (sync/company.hpp)
 };
 static_assert(sizeof(Channel) <= sizeof(object::Cell::body));
 

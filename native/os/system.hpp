@@ -2,6 +2,7 @@
 #pragma once
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <cerrno>
@@ -37,6 +38,14 @@ inline void relax() {
   asm volatile("isb" ::: "memory");
 #endif
 }
+
+// The core that this thread runs on, or has just run on: a few nanoseconds (restartable sequences, or the vDSO). 0 if unknown.
+inline unsigned core() {
+  const int cpu = sched_getcpu();
+  return cpu < 0 ? 0 : static_cast<unsigned>(cpu);
+}
+
+inline void yield() { sched_yield(); }
 
 enum class Wake { kWoken, kChanged, kTimeout, kSignal };
 

@@ -82,32 +82,38 @@ constexpr uint32_t kMostHalvings = 7;
 uint64_t patience(uint64_t limit, bool& in_full);
 void learn(bool in_vain, bool in_full);
 
+// Calls ready() until it is true, or so many ns have passed, or nobody may spin: a wait for a permit counts.
 template <class Ready>
-bool spin(Ready ready, uint64_t limit = kSpinNanoseconds) {
-  if (arena::header().cores < 2) return false;
-  bool in_full = false;
-  limit = patience(limit, in_full);
+bool spin_until(Ready ready, uint64_t limit, bool& had_permit) {
   const uint64_t start = os::now();
   int permit = take_permit();
   for (;;) {
     for (int i = 0; i < 16; ++i) {
       if (ready()) {
         if (permit >= 0) give_permit(permit);
-        learn(false, in_full);
         return true;
       }
       os::relax();
     }
     const uint64_t passed = os::now() - start;
+    had_permit = permit >= 0;
     if (permit < 0) {
       if (passed > kGraceNanoseconds || passed > limit) return false;
       permit = take_permit();
     } else if (passed > limit) {
       give_permit(permit);
-      learn(true, in_full);
       return false;
     }
   }
+}
+
+template <class Ready>
+bool spin(Ready ready, uint64_t limit = kSpinNanoseconds) {
+  if (arena::header().cores < 2) return false;
+  bool in_full = false, had_permit = false;
+  const bool found = spin_until(ready, patience(limit, in_full), had_permit);
+  if (found || had_permit) learn(!found, in_full);
+  return found;
 }
 
 }  // namespace shoal::sync

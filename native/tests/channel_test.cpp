@@ -1,4 +1,8 @@
 // What channels do, with threads and with processes over one arena; nobody is killed but where a test says so.
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include "channel/doorbell.hpp"
 #include "channel/segment.hpp"
 #include "core_support.hpp"
 
@@ -351,6 +355,38 @@ void closed_channel_is_drained() {
   CHECK(get(c.index, {}).result == Result::kEmpty);
 }
 
+// Two who talk in turns, and sleep whenever there is nothing yet: a bell that did not ring would leave both asleep.
+void late_bells_ring(uint64_t count) {
+  struct End {
+    Channel channel;
+    int bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    void say(uint64_t number) {
+      CHECK(put(channel.index, number, 8, {}) == Result::kDone);
+      channel::call(*channel, bell);
+    }
+    uint64_t hear() {
+      for (;;) {
+        const Got got = get(channel.index, within(0));
+        if (got.result == Result::kDone) return got.tag;
+        if (!channel::listen(*channel)) continue;
+        pollfd p{bell, POLLIN, 0};
+        CHECK(poll(&p, 1, 20'000) == 1);
+        uint64_t rung = 0;
+        CHECK(read(bell, &rung, sizeof rung) == sizeof rung);
+      }
+    }
+    ~End() { close(bell); }
+  } there, back;
+  std::thread other([&] {
+    for (uint64_t i = 0; i < count; ++i) back.say(there.hear() + 1);
+  });
+  for (uint64_t i = 0; i < count; ++i) {
+    there.say(i);
+    CHECK_EQUAL(back.hear(), i + 1);
+  }
+  other.join();
+}
+
 // A waker that is killed after its commit and before its wake-up: recovery wakes in its place.
 void recovery_wakes_for_the_killed() {
   Channel c;
@@ -402,6 +438,7 @@ int main() {
     for (bool with_a_message : {false, true}) calls_reach_every_sleeper(closing, with_a_message);
   closed_channel_is_drained();
   recovery_wakes_for_the_killed();
+  late_bells_ring(20'000 / kSlowdown);
   check_nothing_left();
   std::puts("channel_test: all good");
 }

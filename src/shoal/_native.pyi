@@ -185,13 +185,28 @@ class Channel(Handle):
 def pipe_channel(byte_limit: int) -> Channel: ...  # one that holds at most so many bytes under way
 
 class Wire:
-    """One end of a pipe: a socket, two bells (eventfds; -1: none) and two channels. Takes the descriptors over."""
+    """One end of a pipe: a socket, two bells (eventfds; -1: none) and two channels. Takes the descriptors over, also when it fails.
+
+    `private`: each end lies in one process. There is no `fileno()` then. `turns`: the threads that receive by such wires ask for the GIL one at a time.
+    """
 
     def __init__(
-        self, sock: int, bell_in: int, bell_out: int, incoming: Channel | None, outgoing: Channel | None
+        self,
+        sock: int,
+        bell_in: int,
+        bell_out: int,
+        incoming: Channel | None,
+        outgoing: Channel | None,
+        private: bool = False,
+        turns: bool = False,
+        /,
     ) -> None: ...
     def send(self, obj: Any) -> None: ...
     def recv(self) -> Any: ...
+    def exchange(self, obj: Any) -> Any: ...
+    def give_way(self) -> None: ...
+    @property
+    def progress(self) -> int: ...  # of the last exchange(): 0 nothing was sent, 1 sent, 2 answered
     def fileno(self) -> int: ...
     def close(self) -> None: ...
     def _send_raw(self, view: Buffer) -> None: ...

@@ -2,6 +2,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 
+#include "channel/doorbell.hpp"
 #include "channels.hpp"
 
 namespace shoal::exhaust {
@@ -90,6 +91,80 @@ class Arm final : public BellScenario {
   }
 };
 
+// The bell of a channel with one process at each end. A producer that is killed between its commit and the bell is told by its socket, which is not part of
+// this: so there may be a message and no bell, but never a word that keeps the next bell from ringing.
+class LateBellScenario : public Scenario {
+ public:
+  explicit LateBellScenario(uint32_t before) : before_(before) {}
+  void prepare() override {
+    bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    CHECK(bell >= 0);
+    channel = make_channel({});
+    for (uint64_t n = 1; n <= before_; ++n) CHECK(put(n));
+    CHECK(channel::listen(body()) == (before_ == 0));
+  }
+  void check() override {
+    const uint32_t here = channel::length(body().ring);
+    CHECK(here == before_ || here == before_ + 1);
+    for (uint64_t n = 1; n <= here; ++n) CHECK(get() == n);
+    CHECK(get() == 0);
+    silence();
+    CHECK(channel::listen(body()) && put(8) && rings() && get() == 8);
+    silence();
+    CHECK(put(9) && !rings() && !channel::listen(body()) && get() == 9);
+  }
+  void finish() override {
+    recovery::let_go(channel);
+    close(bell);
+  }
+
+ protected:
+  channel::Channel& body() const { return *channel::at(channel); }
+  bool put(uint64_t number) const {
+    channel::Message m;
+    m.data = &number;
+    m.bytes = sizeof number;
+    m.tag = number;
+    sync::Wait wait = soon();
+    if (channel::put_now(channel, m, wait) != Result::kDone) return false;
+    channel::call(body(), bell);
+    return true;
+  }
+  uint64_t get() const {
+    char buffer[channel::kInline];
+    channel::Taken out;
+    out.buffer = buffer;
+    sync::Wait wait = soon();
+    return channel::get_now(channel, out, wait) == Result::kDone ? out.tag : 0;
+  }
+  bool rings() const {
+    pollfd p{bell, POLLIN, 0};
+    return poll(&p, 1, 0) == 1;
+  }
+  void silence() const {
+    uint64_t rung = 0;
+    if (rings()) CHECK(read(bell, &rung, sizeof rung) == sizeof rung);
+  }
+  uint32_t before_, channel = 0;
+  int bell = -1;
+};
+
+class PutThenRing final : public LateBellScenario {
+ public:
+  using LateBellScenario::LateBellScenario;
+  void operate() override { put(before_ + 1); }
+};
+
+class Listen final : public LateBellScenario {
+ public:
+  using LateBellScenario::LateBellScenario;
+  void prepare() override {
+    LateBellScenario::prepare();
+    body().listening = 0;
+  }
+  void operate() override { channel::listen(body()); }
+};
+
 }  // namespace
 
 std::vector<Entry> bell_operations() {
@@ -99,6 +174,10 @@ std::vector<Entry> bell_operations() {
       {"bell.get", make<GetSilencing, channel::kArmedAlways, 2u>},
       {"bell.get.last", make<GetSilencing, channel::kArmedAlways, 1u>},
       {"bell.arm", make<Arm>},
+      {"bell.late.put", make<PutThenRing, 0u>},
+      {"bell.late.put.unheard", make<PutThenRing, 1u>},
+      {"bell.late.listen", make<Listen, 0u>},
+      {"bell.late.listen.in_vain", make<Listen, 1u>},
   };
 }
 

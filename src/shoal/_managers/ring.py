@@ -49,7 +49,7 @@ class Offer:
             for bell in bells:
                 os.close(bell)
             raise
-        return Ring(sock.detach(), bells[1], bells[0], self._to_client, self._to_server)
+        return Ring(sock.detach(), bells[1], bells[0], self._to_client, self._to_server, True)
 
 
 def suits(connection: Any) -> bool:
@@ -94,7 +94,7 @@ def take_over(channels: tuple[Any, Any], connection: Any) -> Ring:
         sock.close()
         raise
     connection.close()
-    return Ring(sock.detach(), bells[0], bells[1], to_server, to_client)
+    return Ring(sock.detach(), bells[0], bells[1], to_server, to_client, True, True)
 
 
 def _receive_bells(sock: socket.socket) -> list[int]:

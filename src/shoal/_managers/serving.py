@@ -5,7 +5,9 @@ Two dialects (`shoal._managers.words`): what standard clients speak, and what sh
 
 from __future__ import annotations
 
+import array
 import queue
+import threading
 from traceback import format_exc
 
 from shoal import _standard
@@ -27,6 +29,7 @@ from shoal._managers.words import (
     in_the_standard_dialect,
 )
 from shoal._pool.failures import Failure
+from shoal._runtime.threads import harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,25 +48,71 @@ class Session:
 
     Attributes:
         holder: the client, as `Objects` knows it.
-        send: sends an answer.
         recv: receives a request.
+        send: sends an answer.
+        exchange: sends an answer and receives the next request.
+        give_way: what is done next may take its time.
     """
 
     def __init__(self, connection: Any, holder: Any) -> None:
         self.holder = holder
-        self.send = connection.send if isinstance(connection, ring.Ring) else unless_hung_up(connection)
         self.recv = connection.recv
+        self.send: Any = connection.send
+        self.exchange: Any
+        self.give_way: Any
+        self._ring: ring.Ring | None = None
+        self._sent = False
+        if isinstance(connection, ring.Ring):
+            self._ring = connection
+            self.exchange, self.give_way = connection.exchange, connection.give_way
+        else:
+            self.send = unless_hung_up(connection)
+            self.exchange, self.give_way = self._send_and_receive, _nothing
+
+    def _send_and_receive(self, answer: Any) -> Any:
+        self._sent = False
+        self.send(answer)
+        self._sent = True
+        return self.recv()
+
+    @property
+    def sent(self) -> bool:
+        """Whether the last exchange, which failed, had sent the answer."""
+        return self._sent if self._ring is None else self._ring.progress > 0
+
+
+def _nothing() -> None:
+    pass
+
+
+# Calls of these wait for nobody.
+QUICK = frozenset({dict, list, set, array.array, _standard.managers.Namespace, _standard.managers.Value})
 
 
 def serve_session(server: Server, connection: Any, client: str, offer: Any) -> None:
-    """Greet one of shoal's clients, agree on a ring if it offers one, and serve it."""
+    """Greet one of shoal's clients and serve it; by a ring, if it offers one and that may be had, and then in a new thread."""
     channels = None if offer is None else ring.accept(offer, connection)
     holder = server.objects.admit(client)
+    stay = True
     try:
         connection.send((RETURN, (server.objects.instance, channels is not None)))
-        if channels is not None:
+        if channels is None:
+            _serve(server, Session(connection, holder))
+        else:
             connection = ring.take_over(channels, connection)
             server._connections.add(connection)
+            _start_apart(_serve_ring, server, connection, client, holder)
+            stay = False
+    except (EOFError, OSError):
+        _util.debug("a client has gone")
+    finally:
+        if stay:
+            server.objects.leave(client)
+            connection.close()
+
+
+def _serve_ring(server: Server, connection: Any, client: str, holder: Any) -> None:
+    try:
         _serve(server, Session(connection, holder))
     except (EOFError, OSError):
         _util.debug("a client has gone")
@@ -72,20 +121,33 @@ def serve_session(server: Server, connection: Any, client: str, offer: Any) -> N
         connection.close()
 
 
+def _start_apart(function: Any, *args: Any) -> None:
+    """Call a function in a new thread.
+
+    What this one has said to the client went through a socket, and a wake-up through a socket takes the woken to the waker's core: the two now share one. The kernel starts a new
+    thread on the core that has least to do, and where both sides go on from there is left to it.
+    """
+    thread = threading.Thread(target=function, args=args, daemon=True, name=threading.current_thread().name)
+    harmless(thread)
+    thread.start()
+
+
 def _serve(server: Server, session: Session) -> None:
     """Answer until the connection breaks: EOFError or OSError."""
     entries = server.id_to_obj
-    recv, send = session.recv, session.send
+    recv, exchange, give_way = session.recv, session.exchange, session.give_way
     kwds: Any
-    entry: Any = None
+    ident: Any = None
     methodname: Any = None
+    entry: Any
+    answer: Any = None
     while True:
+        # The answer is kept until the next request: the client may be about to refer to something in it.
         try:
-            request = recv()
-        except EOFError:
-            raise
-        except Exception:  # noqa: BLE001 - it cannot be loaded here; the client is told
-            send((TRACEBACK, format_exc()))
+            request = recv() if answer is None else exchange(answer)
+        except Exception as error:  # noqa: BLE001 - one of three: see there
+            _not_exchanged(session, error, answer, entries.get(ident), methodname)
+            answer = None
             continue
         try:
             if len(request) == WITHOUT_KWDS:
@@ -98,22 +160,29 @@ def _serve(server: Server, session: Session) -> None:
         except Exception:  # noqa: BLE001 - the server itself is asked, or nothing that is there
             function = None
         if function is None:
+            give_way()
             answer = answer_any(server, session, request)
-            if answer is None:
-                continue
         else:
+            if type(entry[0]) not in QUICK:
+                give_way()
             try:
                 result = function(*args, **kwds) if kwds else function(*args)
                 answer = (RETURN, result) if entry[2] is None else _returned(server, session, entry, methodname, result)
             except BaseException as error:  # noqa: BLE001 - the client gets it, SystemExit and KeyboardInterrupt too: this thread is never the main one
                 answer = _failure(server, error)
-        try:
-            send(answer)
-        except Exception:  # noqa: BLE001 - what is in the answer cannot be pickled, or the client has gone
-            _send_instead(send, answer, None if entry is None else entry[0], methodname)
-        # The answer is kept until the next request: the client may be about to refer to something in it.
+        # Nothing else is kept alive while nobody asks.
         del request, function
         args = kwds = result = entry = None
+
+
+def _not_exchanged(session: Session, error: Exception, answer: Any, entry: Any, methodname: str) -> None:
+    """Go on after an answer that could not be sent, or a request that could not be loaded; raise if the client has gone."""
+    if answer is not None and not session.sent:
+        _send_instead(session.send, answer, None if entry is None else entry[0], methodname)
+    elif isinstance(error, EOFError):
+        raise error
+    else:
+        session.send((TRACEBACK, format_exc()))
 
 
 def _send_instead(send: Any, answer: tuple[str, Any], obj: Any, methodname: str) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from shoal import reduction
 from shoal._managers import ring
 from shoal._managers.words import GREETING, RemoteError, dispatch, in_the_standard_dialect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
     from shoal._managers.links import Link
 
 __all__ = ["Session", "greet"]
+
+NOTHING_SENT, SENT, ANSWERED = range(3)  # the progress of a call
 
 
 def greet(connection: Any, name: str, client: str, *, may_ring: bool) -> tuple[Any, str] | None:
@@ -52,7 +55,9 @@ class Session:
         self.standard = standard
         self.connection = connection
         self._send = self._send_standard if standard else connection.send
-        self._recv = connection.recv
+        self._exchange = connection.exchange if isinstance(connection, ring.Ring) else self._send_and_receive
+        self._progress = NOTHING_SENT  # of the last exchange over a socket; a ring knows its own
+        self._loads = getattr(connection, "_loads", reduction.loads)
         self._link = link
 
     def _send_standard(self, request: Any) -> None:
@@ -63,25 +68,22 @@ class Session:
         """Hang up."""
         self.connection.close()
 
-    def _not_sent(self, error: BaseException) -> None:
-        """Decide what becomes of a connection on which a request could not be sent, and raise."""
-        if isinstance(error, Exception) and not isinstance(error, OSError):
-            raise error  # could not be pickled: nothing was sent
+    def _failed(self, error: BaseException) -> NoReturn:
+        """Decide what becomes of a connection on which a call failed, and raise."""
+        progress = self.connection.progress if isinstance(self.connection, ring.Ring) else self._progress
+        # Could not be pickled, so nothing was sent; or an answer has come that cannot be loaded here. In between the answer may still come, and the next call would take it for its own.
+        if progress != SENT and isinstance(error, Exception) and not isinstance(error, (EOFError, OSError)):
+            raise error
         self._broken(error)
 
-    def _broken(self, error: BaseException) -> None:
-        """The connection is lost, or in the middle of a message (Ctrl-C): it is of no use any more."""
+    def _broken(self, error: BaseException) -> NoReturn:
+        """The connection is lost, or in the middle of a call (Ctrl-C): it is of no use any more."""
         link = self._link
         link.lost(self)
         self.close()
         if isinstance(error, (EOFError, OSError)):
             raise link.died(error) from error
         raise error
-
-    def _not_received(self, error: BaseException) -> None:
-        if isinstance(error, Exception) and not isinstance(error, (EOFError, OSError)):
-            raise error  # it has come, and cannot be loaded here
-        self._broken(error)
 
     def call(self, ident: str | None, methodname: str, args: Any, kwds: Any) -> Any:
         """Make a request, and wait for the answer.
@@ -93,13 +95,19 @@ class Session:
             ManagerDied: if the connection is lost.
         """
         try:
-            self._send((ident, methodname, args, kwds or {}) if kwds or self.standard else (ident, methodname, args))
+            return self._exchange(
+                (ident, methodname, args, kwds or {}) if kwds or self.standard else (ident, methodname, args)
+            )
         except BaseException as error:  # noqa: BLE001 - raised again there
-            self._not_sent(error)
-        try:
-            return self._recv()
-        except BaseException as error:  # noqa: BLE001 - raised again there
-            self._not_received(error)
+            self._failed(error)
+
+    def _send_and_receive(self, request: Any) -> Any:
+        self._progress = NOTHING_SENT
+        self._send(request)
+        self._progress = SENT
+        answer = self.connection.recv_bytes()
+        self._progress = ANSWERED
+        return self._loads(answer)
 
     def tell(self, methodname: str, args: tuple[Any, ...]) -> None:
         """Make a request that has no answer."""

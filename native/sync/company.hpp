@@ -1,0 +1,64 @@
+// Floor 4: two who talk to each other, and the cores that they run on.
+//
+// Whoever waits for an answer spins, for the other side needs a microsecond or two: if it runs. On the core where the spin is going on it does not. So each
+// side leaves word of where it was last seen, and who finds that this is its own core goes to sleep at once. A question and its answer then cost two
+// switches of the core, which is the least they can cost there.
+//
+// Two who sleep at once leave their core idle in between, so the scheduler sees a core with little to do, and leaves them there, even beside an idle one. (A
+// virtual machine's idle core counts as one that is not to be had, and is not chosen at a wake-up.) Apart they would be three times as fast. So after a lively
+// conversation on one core one side asks the other to stay awake, and both spin until the scheduler has looked at them, which it does at its ticks: it sees
+// two that want to run, and moves one to the idle core, if there is one and if the affinities that users have set allow it. It does not like to move what has
+// run within half a millisecond; hence they change places between the ticks, of themselves, before it has them do so at a tick. In vain or not, such attempts
+// take 2 % of a process's time at most, and become rarer while they are in vain.
+#pragma once
+
+#include "sync/gate.hpp"
+
+namespace shoal::sync {
+
+// One side of a conversation, in shared memory; each side writes its own.
+struct Side {
+  os::Word seen_on;     // core + 1; 0: not seen yet
+  os::Word stay_awake;  // 1: the other side is asked to
+};
+
+inline void leave_word(Side& mine) {
+  const uint32_t here = os::core() + 1;
+  if (mine.seen_on.load(std::memory_order_relaxed) != here) mine.seen_on.store(here, std::memory_order_relaxed);
+}
+inline bool shares_core(const Side& other) { return other.seen_on.load(std::memory_order_relaxed) == os::core() + 1; }
+
+constexpr uint32_t kOftenTogether = 256;     // waits in a row for somebody on this core …
+constexpr uint64_t kLively = 50'000'000;     // … within so many ns
+constexpr uint64_t kUntilSeen = 20'000'000;  // ns: an attempt; the tick is 1 to 4 ms, or 10
+constexpr uint64_t kTurn = 1'000'000;        // ns: how long one of the two spins before it lets the other
+constexpr uint64_t kRarely = 50;             // an attempt may take 1 / 50 of the time
+constexpr uint32_t kRarest = 5;              // doublings of that
+
+// How long a wait together is to spin, in ns; 0: not at all. `mine` if this side may ask the other to stay awake.
+uint64_t spin_together(const Side& other, Side* mine);
+void met_elsewhere(Side* mine);  // a wait for somebody on another core
+
+// As spin(), for a message of the other side.
+template <class Ready>
+bool spin_for(const Side& other, Side* mine, Ready ready) {
+  if (arena::header().cores < 2) return false;
+  if (!shares_core(other)) {
+    met_elsewhere(mine);
+    return spin(ready);
+  }
+  const uint64_t limit = spin_together(other, mine);
+  if (limit == 0) return false;
+  // Two spin here, but on one core: no permit is needed.
+  const uint64_t end = os::now() + limit;
+  uint64_t yield_at = os::now() + kTurn;
+  for (uint64_t now = 0; (now = os::now()) < end; os::relax()) {
+    if (ready()) return true;
+    if (now < yield_at) continue;
+    os::yield();
+    yield_at = os::now() + kTurn;
+  }
+  return false;
+}
+
+}  // namespace shoal::sync
