@@ -2,10 +2,10 @@
 #include <poll.h>
 #include <sys/epoll.h>
 
-#include "bindings/turn.hpp"
 #include "bindings/wire.hpp"
 #include "channel/doorbell.hpp"
 #include "sync/company.hpp"
+#include "sync/turn.hpp"
 
 namespace shoal::bindings {
 
@@ -199,8 +199,8 @@ PyObject* wire_exchange(PyObject* self, PyObject* obj) {
 
 // Of a wire that takes turns, before something that may take its time.
 PyObject* wire_give_way(PyObject*, PyObject*) {
-  turn::put_down();
-  turn::offer();
+  sync::turn::put_down();
+  sync::turn::offer();
   Py_RETURN_NONE;
 }
 

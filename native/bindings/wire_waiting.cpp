@@ -4,10 +4,10 @@
 
 #include <algorithm>
 
-#include "bindings/turn.hpp"
 #include "bindings/wire.hpp"
 #include "channel/doorbell.hpp"
 #include "sync/company.hpp"
+#include "sync/turn.hpp"
 
 namespace shoal::bindings {
 
@@ -35,12 +35,13 @@ bool sleep_in_epoll(int epoll, int milliseconds) {
 constexpr uint64_t kAtOnce = 2'000;  // ns
 
 void offer_turn(channel::Channel& c) {
-  if (!turn::is_wanted()) return;
+  if (!sync::turn::is_wanted()) return;
   const auto asks = [&] { return !channel::is_empty(c.ring); };
   bool had_permit = false;
-  if (turn::may_keep() && (asks() || (!sync::shares_core(c.putter) && sync::spin_until(asks, kAtOnce, had_permit))))
+  if (sync::turn::may_keep() &&
+      (asks() || (!sync::shares_core(c.putter) && sync::spin_until(asks, kAtOnce, had_permit))))
     return;
-  turn::offer();
+  sync::turn::offer();
 }
 
 }  // namespace
@@ -122,18 +123,18 @@ bool receive(Wire* w, Incoming& in, bool owes_bell) {
     channel::Channel& c = *channel::at(w->outgoing->index);
     const int bell = w->bell_out;
     gil.wait.begin();
-    if (takes_turns) turn::put_down();
+    if (takes_turns) sync::turn::put_down();
     channel::call(c, bell);
   }
   if (takes_turns) {
     channel::Channel& c = *channel::at(w->incoming->index);
     gil.wait.begin();
-    turn::put_down();
+    sync::turn::put_down();
     offer_turn(c);
   }
   in.taken.buffer = in.stack;
   const Look seen = look(w, &in.taken, gil);
-  if (takes_turns && seen == Look::kMessage) turn::take();
+  if (takes_turns && seen == Look::kMessage) sync::turn::take();
   end_wait(gil);
   if (seen == Look::kMessage) return true;
   if (seen == Look::kNoMemory) raise_status(arena::Status::kSystem);

@@ -161,6 +161,15 @@ unsigned usable_cores() {
   return static_cast<unsigned>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
 }
 
+bool a_core_may_be_idle() {
+  FILE* f = std::fopen("/proc/loadavg", "re");
+  if (f == nullptr) return false;
+  long running = 0;  // the fourth field: running/all
+  const bool found = std::fscanf(f, "%*s %*s %*s %ld", &running) == 1;
+  std::fclose(f);
+  return found && running < sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 uint64_t memory_limit() {
   uint64_t limit = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {

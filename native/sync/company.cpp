@@ -52,7 +52,9 @@ uint64_t spin_together(const Side& other, Side* mine) {
   const uint64_t now = os::now();
   uint64_t expected = not_before.load();
   if (now - c.since > kLively || now < expected) return 0;
-  if (!not_before.compare_exchange_strong(expected, now + kUntilSeen * kRarely)) return 0;  // another thread's attempt
+  if (!not_before.compare_exchange_strong(expected, now + kUntilLooked)) return 0;  // another thread is at it
+  if (!os::a_core_may_be_idle()) return 0;
+  not_before.store(now + kUntilSeen * kRarely);
   c.began = now;
   c.until = now + kUntilSeen;
   mine->stay_awake.store(1, std::memory_order_relaxed);

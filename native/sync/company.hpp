@@ -8,8 +8,8 @@
 // virtual machine's idle core counts as one that is not to be had, and is not chosen at a wake-up.) Apart they would be three times as fast. So after a lively
 // conversation on one core one side asks the other to stay awake, and both spin until the scheduler has looked at them, which it does at its ticks: it sees
 // two that want to run, and moves one to the idle core, if there is one and if the affinities that users have set allow it. It does not like to move what has
-// run within half a millisecond; hence they change places between the ticks, of themselves, before it has them do so at a tick. In vain or not, such attempts
-// take 2 % of a process's time at most, and become rarer while they are in vain.
+// run within half a millisecond; hence they change places between the ticks, of themselves, before it has them do so at a tick. It is only tried
+// where a core may be idle, and takes 2 % of a process's time at most, in vain or not; while it is in vain it becomes rarer.
 #pragma once
 
 #include "sync/gate.hpp"
@@ -28,12 +28,13 @@ inline void leave_word(Side& mine) {
 }
 inline bool shares_core(const Side& other) { return other.seen_on.load(std::memory_order_relaxed) == os::core() + 1; }
 
-constexpr uint32_t kOftenTogether = 256;     // waits in a row for somebody on this core …
-constexpr uint64_t kLively = 50'000'000;     // … within so many ns
-constexpr uint64_t kUntilSeen = 20'000'000;  // ns: an attempt; the tick is 1 to 4 ms, or 10
-constexpr uint64_t kTurn = 1'000'000;        // ns: how long one of the two spins before it lets the other
-constexpr uint64_t kRarely = 50;             // an attempt may take 1 / 50 of the time
-constexpr uint32_t kRarest = 5;              // doublings of that
+constexpr uint32_t kOftenTogether = 256;       // waits in a row for somebody on this core …
+constexpr uint64_t kLively = 50'000'000;       // … within so many ns
+constexpr uint64_t kUntilLooked = 50'000'000;  // ns between looks for an idle core, which cost 10 us
+constexpr uint64_t kUntilSeen = 20'000'000;    // ns: an attempt; the tick is 1 to 4 ms, or 10
+constexpr uint64_t kTurn = 1'000'000;          // ns: how long one of the two spins before it lets the other
+constexpr uint64_t kRarely = 50;               // an attempt may take 1 / 50 of the time
+constexpr uint32_t kRarest = 5;                // doublings of that
 
 // How long a wait together is to spin, in ns; 0: not at all. `mine` if this side may ask the other to stay awake.
 uint64_t spin_together(const Side& other, Side* mine);

@@ -1,4 +1,5 @@
 // What the synchronisation objects do, with threads over one arena.
+#include "sync/turn.hpp"
 #include "sync_support.hpp"
 
 using namespace shoal;
@@ -160,6 +161,40 @@ void barrier_breaks_and_is_reset() {
   CHECK(!sync::is_broken(*barrier.body) && sync::count_waiting(*barrier.body) == 0);
 }
 
+// A turn that is not offered in time would cost a thread kPatience each time: so many of those would not fit into the test's time.
+void turns_go_round() {
+  std::atomic<uint32_t> done{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&] {
+      for (int k = 0; k < 20'000; ++k) {
+        sync::turn::take();
+        done.fetch_add(1);
+        sync::turn::put_down();
+        if (!sync::turn::may_keep() || k % 16 == 0) sync::turn::offer();
+      }
+      sync::turn::offer();
+    });
+  for (std::thread& t : threads) t.join();
+  CHECK(done == 80'000 && !sync::turn::is_wanted());
+}
+
+void a_turn_that_is_kept_is_passed_by() {
+  std::atomic<bool> kept{false}, passed{false};
+  std::thread keeper([&] {
+    sync::turn::take();
+    kept = true;
+    until([&] { return passed.load(); });
+    sync::turn::put_down();  // not its own any more: nothing happens
+  });
+  until([&] { return kept.load(); });
+  sync::turn::take();
+  passed = true;
+  keeper.join();
+  sync::turn::put_down();
+  CHECK(!sync::turn::is_wanted());
+}
+
 }  // namespace
 
 int main() {
@@ -174,6 +209,8 @@ int main() {
   notify_reaches_the_oldest(200);  // more than there are places
   barrier_separates_generations();
   barrier_breaks_and_is_reset();
+  turns_go_round();
+  a_turn_that_is_kept_is_passed_by();
   CHECK(nodes_in_use() == 0);
   std::puts("sync_test: all good");
 }

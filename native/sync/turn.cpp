@@ -1,8 +1,8 @@
-#include "bindings/turn.hpp"
+#include "sync/turn.hpp"
 
 #include "os/system.hpp"
 
-namespace shoal::bindings::turn {
+namespace shoal::sync::turn {
 
 namespace {
 
@@ -36,12 +36,12 @@ void take() {
   if (mine != 0 || try_to_take(false)) return;
   since = 0;
   waiting.fetch_add(1);
-  for (bool slept = false; !try_to_take(slept); slept = true) {
+  for (bool slept = false; !try_to_take(slept);) {
     uint32_t holder = turn.load();
     if (holder == kFree || (slept && holder == kOffered)) continue;
-    if (os::futex_wait(turn, holder, os::now() + kPatience) != os::Wake::kTimeout) continue;
-    // Still the same after all that time: pass it by.
-    turn.compare_exchange_strong(holder, kFree);
+    const os::Wake woken = os::futex_wait(turn, holder, os::now() + kPatience);
+    slept = true;
+    if (woken == os::Wake::kTimeout) turn.compare_exchange_strong(holder, kFree);  // the same one still: pass it by
   }
   waiting.fetch_sub(1);
 }
@@ -68,4 +68,4 @@ bool may_keep() {
   return now - since < kQuantum;
 }
 
-}  // namespace shoal::bindings::turn
+}  // namespace shoal::sync::turn
