@@ -161,13 +161,13 @@ unsigned usable_cores() {
   return static_cast<unsigned>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
 }
 
-bool a_core_may_be_idle() {
+bool cores_suffice() {
   FILE* f = std::fopen("/proc/loadavg", "re");
   if (f == nullptr) return false;
   long running = 0;  // the fourth field: running/all
   const bool found = std::fscanf(f, "%*s %*s %*s %ld", &running) == 1;
   std::fclose(f);
-  return found && running < sysconf(_SC_NPROCESSORS_ONLN);
+  return found && running <= sysconf(_SC_NPROCESSORS_ONLN);
 }
 
 uint64_t memory_limit() {

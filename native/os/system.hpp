@@ -66,7 +66,7 @@ uint64_t start_ticks(pid_t pid);        // start time of a process in clock tick
 bool process_is_gone(pid_t pid, uint64_t ticks);  // dead (a zombie counts), or its number now belongs to another
 bool process_lives(pid_t pid, uint32_t ticks);    // of that start time, its low half; a zombie does not
 unsigned usable_cores();                          // by affinity
-bool a_core_may_be_idle();                        // fewer threads of the machine want to run than it has cores
+bool cores_suffice();                             // no more threads of the machine want to run than it has cores
 uint64_t memory_limit();                          // bytes: the smaller of the cgroup's limit and the machine's memory
 
 inline pid_t thread_id() { return static_cast<pid_t>(syscall(SYS_gettid)); }

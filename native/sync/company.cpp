@@ -34,6 +34,10 @@ void met_elsewhere(Side* mine) {
   if (c.until != 0 && mine != nullptr) end_attempt(c, *mine, true, os::now());
 }
 
+void nobody_came(Side* mine) {
+  if (company_.until != 0 && mine != nullptr) end_attempt(company_, *mine, false, os::now());
+}
+
 uint64_t spin_together(const Side& other, Side* mine) {
   if (other.stay_awake.load(std::memory_order_relaxed) != 0) return kUntilSeen;
   if (mine == nullptr) return 0;
@@ -53,7 +57,7 @@ uint64_t spin_together(const Side& other, Side* mine) {
   uint64_t expected = not_before.load();
   if (now - c.since > kLively || now < expected) return 0;
   if (!not_before.compare_exchange_strong(expected, now + kUntilLooked)) return 0;  // another thread is at it
-  if (!os::a_core_may_be_idle()) return 0;
+  if (!os::cores_suffice()) return 0;  // if so, another core is idle, as two share this one
   not_before.store(now + kUntilSeen * kRarely);
   c.began = now;
   c.until = now + kUntilSeen;

@@ -38,6 +38,7 @@ constexpr uint32_t kRarest = 5;                // doublings of that
 
 // How long a wait together is to spin, in ns; 0: not at all. `mine` if this side may ask the other to stay awake.
 uint64_t spin_together(const Side& other, Side* mine);
+void nobody_came(Side* mine);    // within that time
 void met_elsewhere(Side* mine);  // a wait for somebody on another core
 
 // As spin(), for a message of the other side.
@@ -59,6 +60,7 @@ bool spin_for(const Side& other, Side* mine, Ready ready) {
     os::yield();
     yield_at = os::now() + kTurn;
   }
+  nobody_came(mine);
   return false;
 }
 

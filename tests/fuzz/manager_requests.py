@@ -205,3 +205,5 @@ SEEDS = [
         [spelled(None, "give_back", ("key", 1)), spelled(None, "decref", ("key",)), spelled("0", "__str__", ())],
     )
 ]
+# Found once, and mended: a request whose ident cannot be looked up, the last one.
+SEEDS.append(bytes.fromhex("0002050302010403021205020205250501035e020028"))

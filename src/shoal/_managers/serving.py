@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import queue
 import threading
+from contextlib import suppress
 from traceback import format_exc
 
 from shoal import _standard
@@ -146,7 +147,7 @@ def _serve(server: Server, session: Session) -> None:
         try:
             request = recv() if answer is None else exchange(answer)
         except Exception as error:  # noqa: BLE001 - one of three: see there
-            _not_exchanged(session, error, answer, entries.get(ident), methodname)
+            _not_exchanged(session, error, answer, entries, ident, methodname)
             answer = None
             continue
         try:
@@ -175,9 +176,14 @@ def _serve(server: Server, session: Session) -> None:
         args = kwds = result = entry = None
 
 
-def _not_exchanged(session: Session, error: Exception, answer: Any, entry: Any, methodname: str) -> None:
+def _not_exchanged(session: Session, error: Exception, answer: Any, entries: Any, ident: Any, methodname: Any) -> None:
     """Go on after an answer that could not be sent, or a request that could not be loaded; raise if the client has gone."""
     if answer is not None and not session.sent:
+        entry = None
+        with suppress(
+            Exception
+        ):  # the answer may have been that there is no such ident, whatever a client took for one
+            entry = entries.get(ident)
         _send_instead(session.send, answer, None if entry is None else entry[0], methodname)
     elif isinstance(error, EOFError):
         raise error
