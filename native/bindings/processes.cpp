@@ -100,14 +100,22 @@ bool token_argument(PyObject* obj, process::Token& token) {
   return PyErr_Occurred() == nullptr && ensure_attached();
 }
 
+// Waits for another one who is recovering it, as the watcher may be: microseconds, unless that one has been stopped. Then it is left to that one.
+PyObject* recover_life(process::Token token) {
+  GilWait gil;
+  begin_wait_for_ever(gil);
+  gil.wait.deadline = os::now() + recovery::kPatience;
+  const bool done = recovery::recover_life(token, gil.wait);
+  end_wait(gil);
+  return PyErr_Occurred() != nullptr ? nullptr : PyBool_FromLong(done);
+}
+
 PyObject* slot_cancel(PyObject*, PyObject* obj) {
   process::Token token = 0;
   if (!token_argument(obj, token)) return nullptr;
-  if (token != 0) {
-    process::cancel(token);
-    recovery::recover(process::slot_of(token));
-  }
-  Py_RETURN_NONE;
+  if (token == 0) Py_RETURN_NONE;
+  process::cancel(token);
+  return recover_life(token);
 }
 
 PyObject* slot_exit_code(PyObject*, PyObject* obj) {
@@ -148,9 +156,7 @@ PyObject* my_slot(PyObject*, PyObject*) {
 
 PyObject* slot_recover(PyObject*, PyObject* obj) {
   process::Token token = 0;
-  if (!token_argument(obj, token)) return nullptr;
-  const uint32_t slot = process::slot_of(token);
-  return PyBool_FromLong(process::names(token, process::slot(slot).word.load()) && recovery::recover(slot));
+  return token_argument(obj, token) ? recover_life(token) : nullptr;
 }
 
 PyObject* watcher_start(PyObject*, PyObject*) {
@@ -203,7 +209,7 @@ PyMethodDef functions[] = {
     {"fork_token", fork_token, METH_NOARGS,
      "The token of the slot reserved for the last fork of this thread; 0: none."},
     {"slot_set_pid", slot_set_pid, METH_VARARGS, "slot_set_pid(token, pid)"},
-    {"slot_cancel", slot_cancel, METH_O, "slot_cancel(token): the child was never made."},
+    {"slot_cancel", slot_cancel, METH_O, "slot_cancel(token): the child was never made; as slot_recover."},
     {"slot_exit_code", slot_exit_code, METH_O, "slot_exit_code(token): what the process said before it left, or None."},
     {"slot_state", slot_state, METH_O, "slot_state(token): 'reserved', 'live' or 'gone'."},
     {"set_exit_code", set_exit_code, METH_VARARGS,
@@ -211,7 +217,8 @@ PyMethodDef functions[] = {
      "anything."},
     {"my_slot", my_slot, METH_NOARGS, "The number of this process's slot."},
     {"slot_recover", slot_recover, METH_O,
-     "slot_recover(token): gives back what a dead process held; False if there is nothing to do."},
+     "slot_recover(token): True once all that a dead process held has been given back, by this process or by another; "
+     "False: it lives, or another one has been at it for a second."},
     {"watcher_start", watcher_start, METH_NOARGS, "Starts the tree's watcher, unless it has one."},
     {"watcher_pid", watcher_pid, METH_NOARGS, "0: none lives."},
     {"set_carrier", set_carrier, METH_O, "set_carrier(callable): makes references for pickles that are no messages."},

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -116,7 +117,9 @@ bool read_stat(pid_t pid, char& state, uint64_t& ticks) {
   std::snprintf(path, sizeof path, "/proc/%d/stat", static_cast<int>(pid));
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
-  const ssize_t n = read(fd, text, sizeof text - 1);
+  ssize_t n = 0;
+  while ((n = read(fd, text, sizeof text - 1)) < 0 && errno == EINTR) {
+  }
   close(fd);
   if (n <= 0) return false;
   text[n] = 0;
@@ -141,17 +144,19 @@ uint64_t start_ticks(pid_t pid) {
   return read_stat(pid, state, ticks) ? ticks : 0;
 }
 
+// Where /proc does not tell (it is not mounted, there is no descriptor to read it by) the kernel still says whether there is such a number.
 bool process_is_gone(pid_t pid, uint64_t ticks) {
   char state = 0;
   uint64_t found = 0;
-  if (!read_stat(pid, state, found)) return true;
+  if (!read_stat(pid, state, found)) return kill(pid, 0) != 0 && errno == ESRCH;
   return state == 'Z' || state == 'X' || (ticks != 0 && found != ticks);
 }
 
 bool process_lives(pid_t pid, uint32_t ticks) {
   char state = 0;
   uint64_t found = 0;
-  return read_stat(pid, state, found) && state != 'Z' && state != 'X' && static_cast<uint32_t>(found) == ticks;
+  if (!read_stat(pid, state, found)) return kill(pid, 0) == 0;
+  return state != 'Z' && state != 'X' && static_cast<uint32_t>(found) == ticks;
 }
 
 unsigned usable_cores() {

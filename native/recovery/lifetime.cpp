@@ -27,7 +27,7 @@ uint32_t weight_of(uint32_t index) {
 uint32_t weight_of(blob::Name name) { return 1 + static_cast<uint32_t>(blob::load(name).backed() / kPagesOfOne); }
 
 void sweep_if_worth_it() {
-  if (arena::header().limbo.load(std::memory_order_relaxed) > kSweepFrom + 2 * left_last_time_.load() && enter(false)) {
+  if (arena::header().limbo.load(std::memory_order_relaxed) > kSweepFrom + 2 * left_last_time_.load() && try_enter()) {
     sweep_retired();
     leave();
   }
@@ -125,7 +125,9 @@ void let_go(blob::Name name, uint32_t owner) {
 }
 
 bool sweep_now() {
-  if (!enter(true)) return false;
+  sync::Wait wait;
+  wait.deadline = os::now() + kPatience;
+  if (!enter(wait)) return false;
   sweep_retired();
   leave();
   return true;

@@ -1,6 +1,7 @@
 #include "recovery/recovery.hpp"
 
 #include <csignal>
+#include <vector>
 
 #include "names/names.hpp"
 #include "recovery/kinds.hpp"
@@ -137,21 +138,32 @@ bool recover_held(uint32_t dead) {
   if (!clean) wake_everybody();
   arena::header().recoveries.fetch_add(1);
   call_collectors();
-  if (arena::unreachable() != unreachable) return false;
-  // 3. Nothing names it any more: the slot is free.
+  return arena::unreachable() == unreachable;
+}
+
+// 3. What only the dead could reach. The windows close first, since what it was forked with counts as reachable.
+void sweep_after(const std::vector<uint32_t>& dead) {
+  for (const uint32_t index : dead) {
+    process::slot(index).window_low = process::kWindowOpen;
+    process::slot(index).window_high = 0;
+  }
+  if (!dead.empty()) sweep_retired();
+}
+
+// 4. Nothing names it any more, and nothing of it is left: so says the slot to whoever finds that it has moved on. Hence the last step.
+void free_slot(uint32_t dead) {
+  Slot& s = process::slot(dead);
   s.flags = 0;
   s.pid = 0;
   s.ticks = 0;
   s.parent = 0;
   s.reserved_at = 0;
   s.journal = 0;
-  s.window_low = process::kWindowOpen;
-  s.window_high = 0;
-  s.word.store(process::word_of(process::generation_of(token) + 1, State::kFree), std::memory_order_release);
-  return true;
+  s.word.store(process::word_of((s.word.load() >> 20) + 1, State::kFree), std::memory_order_release);
 }
 
-bool recover_locked(uint32_t index) {
+// Of a dead process, up to step 2; false: it lives, or not all could be reached.
+bool begin_to_recover(uint32_t index) {
   Slot& s = process::slot(index);
   uint64_t word = s.word.load();
   const State state = process::state_of(word);
@@ -164,15 +176,45 @@ bool recover_locked(uint32_t index) {
   return recover_held(index);
 }
 
+uint32_t recover_locked(uint32_t first, uint32_t end) {
+  std::vector<uint32_t> dead;
+  for (uint32_t i = first; i < end; ++i)
+    if (begin_to_recover(i)) dead.push_back(i);
+  sweep_after(dead);
+  for (const uint32_t index : dead) free_slot(index);
+  return static_cast<uint32_t>(dead.size());
+}
+
+bool has_moved_on(process::Token life) {
+  return !process::names(life, process::slot(process::slot_of(life)).word.load());
+}
+
 }  // namespace
 
 void init() { sync::init(mutex()); }
 
-bool enter(bool wait_for_it) {
-  sync::Wait forever;
-  const sync::Lock got = wait_for_it ? sync::lock(mutex(), forever) : sync::try_lock(mutex());
-  if (got == sync::Lock::kTakenFromDead) sync::repaired(mutex());  // what it left half done is repeated
-  return got == sync::Lock::kTaken || got == sync::Lock::kTakenFromDead;
+bool enter(sync::Wait& wait) {
+  const sync::Lock got = sync::lock(mutex(), wait);
+  // In vain for so long: its holder may be a victim of the out-of-memory reaper, dead without a mark.
+  if (got == sync::Lock::kTakenFromDead || (got == sync::Lock::kTimeout && sync::lock_if_holder_is_dead(mutex()))) {
+    sync::repaired(mutex());  // what it left half done is repeated
+    return true;
+  }
+  return got == sync::Lock::kTaken;
+}
+
+bool try_enter() {
+  const sync::Lock got = sync::try_lock(mutex());
+  if (got == sync::Lock::kTakenFromDead) sync::repaired(mutex());
+  return got != sync::Lock::kTimeout;
+}
+
+void enter() {
+  for (;;) {
+    sync::Wait wait;
+    wait.deadline = os::now() + kPatience;
+    if (enter(wait)) return;
+  }
 }
 
 void leave() { sync::unlock(mutex()); }
@@ -203,18 +245,23 @@ bool is_dead(uint32_t index) {
 }
 
 bool recover(uint32_t slot) {
-  if (!enter(true)) return false;
-  const bool done = recover_locked(slot);
-  if (done) sweep_retired();
+  enter();
+  const bool done = recover_locked(slot, slot + 1) != 0;
   leave();
   return done;
 }
 
+bool recover_life(process::Token life, sync::Wait& wait) {
+  if (has_moved_on(life)) return true;
+  if (!enter(wait)) return false;
+  if (!has_moved_on(life)) recover_locked(process::slot_of(life), process::slot_of(life) + 1);
+  leave();
+  return has_moved_on(life);
+}
+
 uint32_t recover_all() {
-  if (!enter(true)) return 0;
-  uint32_t count = 0;
-  for (uint32_t i = 0; i < arena::kSlots; ++i) count += recover_locked(i) ? 1 : 0;
-  if (count != 0) sweep_retired();
+  enter();
+  const uint32_t count = recover_locked(0, arena::kSlots);
   leave();
   return count;
 }

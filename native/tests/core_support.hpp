@@ -139,7 +139,7 @@ inline uint32_t sleepers() {  // threads that have said they are about to sleep
 }
 
 inline void sweep() {
-  CHECK(recovery::enter(true));
+  recovery::enter();
   recovery::sweep_retired();
   recovery::leave();
 }

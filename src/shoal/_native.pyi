@@ -15,14 +15,14 @@ def slot_reserve(daemon: bool, die_with_parent: bool) -> int: ...   # for a spaw
 def fork_flags(daemon: bool, die_with_parent: bool) -> None: ...     # for the next fork by this thread (pthread_atfork reserves the slot)
 def fork_token() -> int: ...              # after os.fork() in the parent: the token of the slot reserved for that child
 def slot_set_pid(token: int, pid: int) -> None: ...  # the parent tells the slot its child's pid (so that a death before the claim is noticed)
-def slot_cancel(token: int) -> None: ...  # the child was never made
+def slot_cancel(token: int) -> bool: ...  # the child was never made; as slot_recover
 def slot_exit_code(token: int) -> int | None: ...    # what the child wrote before a clean exit
 def slot_state(token: int) -> str: ...    # "reserved" | "live" | "gone"
 def set_exit_code(code: int, clean: bool = True) -> None: ...  # a child, just before it leaves
 def my_slot() -> int: ...
 def watcher_start() -> None: ...          # starts the tree's watcher if none is alive
 def watcher_pid() -> int: ...
-def slot_recover(token: int) -> bool: ...  # gives back what a dead process held, at once; False: nothing to do
+def slot_recover(token: int) -> bool: ...  # True once all that a dead process held is back, whoever gives it; False: alive, or a second is over
 
 # --- named shared memory (floor 3) ---------------------------------------------------------------------------------------
 # Names are those of files in /dev/shm, without a slash.

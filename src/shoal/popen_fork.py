@@ -129,12 +129,20 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         except ChildProcessError:  # not this process's child, or somebody else has waited for it
             from shoal._runtime.exits import has_ended  # noqa: PLC0415 - rarely needed
 
-            return self._status_of_stranger() if has_ended(self.sentinel, None if flag == 0 else 0) else None
+            ended = has_ended(self.sentinel, None if flag == 0 else 0)
+            return self._settle(self._status_of_stranger()) if ended else None
         if pid != self.pid:
             return None
-        # What the child held is given back before anyone hears of its end.
-        _native.slot_recover(self._token)
-        return os.waitstatus_to_exitcode(status)
+        return self._settle(os.waitstatus_to_exitcode(status))
+
+    def _settle(self, code: int) -> int:
+        """Return the exit code of a child that is dead, once what it held has been given back: nobody hears of its end before that."""
+        try:
+            _native.slot_recover(self._token)
+        except BaseException:
+            self.returncode = code  # a signal handler raised meanwhile, and not everybody tells a code twice
+            raise
+        return code
 
     def _status_of_stranger(self) -> int:
         """The exit code of a process that has ended, and whose status somebody else has taken."""

@@ -120,8 +120,7 @@ class Popen(popen_spawn_posix.Popen):
             code = self._reported()
         if code is None:
             code = status_behind(self.sentinel)
-        _native.slot_recover(self._token)  # what it held is given back before anyone hears of its end
-        return UNKNOWN if code is None else code
+        return self._settle(UNKNOWN if code is None else code)
 
     def _reported(self) -> int | None:
         """What the server says of the child's end; None if it is dead itself."""

@@ -114,7 +114,7 @@ class Limbo final : public BlobScenario {
       retire();
       return;
     }
-    if (!recovery::enter(true)) return;
+    recovery::enter();
     recovery::sweep_retired();
     recovery::leave();
   }

@@ -223,6 +223,37 @@ class RecoverBelongings : public RecoveryScenario {
   }
 };
 
+// What only it had, and has been retired: the slot goes last, so whoever finds that it has moved on (a join does not look further) finds nothing left. It
+// dies when the recoverer is there already, which would otherwise keep what existed at its own fork.
+class RecoverRetired final : public Scenario {
+ public:
+  void before_steps() override {
+    dead = killed_after([] {
+      make_lock();
+      const uint32_t channel = make_channel({});
+      CHECK(put_number(channel, 1, {.blob = true}, soon()) == Result::kDone);
+    });
+    life = process::token_of(dead.slot);
+  }
+  void operate() override { recovery::recover_all(); }
+  void at_death() override {
+    // Whoever cannot reach something leaves it, for the next sweep or as its own to destroy.
+    if (failing || process::names(life, process::slot(dead.slot).word.load())) return;
+    for (uint32_t i = 0; i < arena::grown(arena::kObjectTable); ++i)
+      CHECK(object::load(i).state() == object::State::kFree);
+    blob::for_each([](blob::Name, blob::Word) { CHECK(!"a blob is left"); });
+  }
+  void recover_victim() override {
+    recovery::recover(dead.slot);
+    recover(victim);
+  }
+  void check() override {}
+
+ private:
+  Child dead;
+  process::Token life = 0;
+};
+
 }  // namespace
 
 std::vector<Entry> recovery_operations() {
@@ -235,6 +266,7 @@ std::vector<Entry> recovery_operations() {
       {"recovery.put.joinable", make<RecoverSection, false, channel::kJoinable>},
       {"recovery.accounts", make<RecoverAccounts>},
       {"recovery.belongings", make<RecoverBelongings>},
+      {"recovery.retired", make<RecoverRetired>},
       {"recovery.lock.latest-first", make<LatestFirst<RecoverLock>>},
       {"recovery.permit.latest-first", make<LatestFirst<RecoverPermit>>},
       {"recovery.get.latest-first", make<LatestFirst<RecoverSection>, true, 0u>},

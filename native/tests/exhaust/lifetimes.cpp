@@ -140,7 +140,7 @@ class SendLock final : public Scenario {
   }
   void at_death() override { sent = puts(channel) != before; }
   void check() override {
-    CHECK(recovery::enter(true));
+    recovery::enter();
     recovery::sweep_retired();
     recovery::leave();
     char buffer[channel::kInline];
@@ -220,7 +220,7 @@ class Sweep final : public Scenario {
     CHECK(recovery::recover_all() == 1);
   }
   void operate() override {
-    if (!recovery::enter(true)) return;
+    recovery::enter();
     recovery::sweep_retired();
     recovery::leave();
   }

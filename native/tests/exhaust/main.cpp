@@ -86,7 +86,7 @@ void sweep() {
   const std::string name = "shoal-exhaust-none-" + std::to_string(getpid());
   CHECK(names::track(name.c_str()) == arena::Status::kOk && names::forget(name.c_str(), names::Forget::kAll) == 1);
 
-  CHECK(recovery::enter(true));
+  recovery::enter();
   recovery::sweep_retired();
   recovery::leave();
 }
@@ -117,6 +117,7 @@ void run_case(const Entry& entry, const Point* point, int error) {
   const Census before = take_census();
   scenario->prepare();
 
+  scenario->failing = error != 0;
   birth_is_traced_ = scenario->from_birth();
   scenario->victim.pid = forked([&] {
     if (!scenario->from_birth()) {

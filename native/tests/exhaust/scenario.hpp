@@ -72,6 +72,7 @@ class Scenario {
   virtual void finish() {}   // survivor: lets go of what prepare() made
 
   Child victim;
+  bool failing = false;  // one of the victim's system calls has failed
 };
 
 struct Entry {
