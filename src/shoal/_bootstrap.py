@@ -16,12 +16,9 @@ import itertools
 import os
 import sys
 import threading
-import weakref
-from contextlib import suppress
-from types import FunctionType
 
 from shoal import _native, _runtime, _standard
-from shoal._runtime import default_context
+from shoal._runtime import default_context, fork_hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +33,6 @@ __all__ = [
     "live",
     "prepare",
     "prepare_fork",
-    "rehearse",
     "run_exit_functions",
     "use_null_input",
 ]
@@ -105,11 +101,11 @@ def prepare_fork(pid: int, process: Any) -> Prepared:
     ready = _prepared
     if ready is None or ready.owner != pid:
         _prepared = ready = Prepared(pid, _runtime.own_pidfd(), process._parent_name, _null_input())
-        rehearse()
+        fork_hook.install()
     kind = type(process)
     if kind is not ready.kind:
         ready.kind = kind
-        process.run, process._after_fork  # noqa: B018 - see `rehearse`
+        process.run, process._after_fork  # noqa: B018 - what the interpreter notes down about them, it notes down here, not in each child
     ready.parent._name = process._parent_name
     names = _names_of_state
     # A set that has children in it is not kept: what they hold is to be freed in the child, as it always was.
@@ -120,23 +116,6 @@ def prepare_fork(pid: int, process: Any) -> Prepared:
         names["_children"] or None,
     )
     return ready
-
-
-def rehearse() -> None:
-    """Do in this process, on a stage, what ``threading`` does in every forked child.
-
-    The interpreter remembers, for each type and name, what an attribute is. What it meets for the first time in a child it notes down in pages that
-    are copied for that, in each child anew; what the parent has met, the child inherits. The stage has a thread of its own, and is dropped; what is
-    real is not touched. If it fails, on some other version of the interpreter, children are some microseconds slower.
-    """
-    with suppress(Exception):
-        actor: Any = threading.Thread(name="rehearsal")
-        actor._handle = getattr(threading.current_thread(), "_handle", None)
-        stage = dict(_names_of_threading)
-        stage |= {"_active": {threading.get_ident(): actor}, "_limbo": {}, "_dangling": weakref.WeakSet((actor,))}
-        for name in ("_enumerate", "_after_fork"):
-            stage[name] = FunctionType(stage[name].__code__, stage)
-        stage["_after_fork"]()
 
 
 def prepare(process: Any, parent_sentinel: int | None) -> Prepared:

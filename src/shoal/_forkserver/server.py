@@ -27,6 +27,7 @@ from shoal._forkserver import protocol
 from shoal._forkserver.preload import MainModule, import_one
 from shoal._forkserver.spare import Spare, wait_for_request
 from shoal._pickling import payload
+from shoal._runtime import fork_hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def main(common_fd: int, plan_fd: int) -> None:
         sys.excepthook(*_facts(failure.__cause__))
         _refuse(common_fd)
     _bootstrap.use_null_input()
-    _bootstrap.rehearse()
+    fork_hook.install()
     gc.collect()
     gc.freeze()  # children need not look at, and hence copy, what the server has
     with socket.socket(fileno=common_fd) as common:
