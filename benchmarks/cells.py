@@ -106,6 +106,31 @@ def array_slice(backend: Backend, pace: Pace) -> Measurement:
     return Measurement(seconds_per_turn(loop, pace))
 
 
+@row("array[::2]", unit="s", better="lower", needs=Feature.SHARED_CTYPES, target=Target(ratio=1))
+def array_stepped_slice(backend: Backend, pace: Pace) -> Measurement:
+    """`array[::2]` of an `Array("d", 100_000)`, a list of every other item."""
+    array = backend.context().Array("d", range(100_000))
+
+    def loop(count: int) -> None:
+        for _ in repeat(None, count):
+            array[::2]
+
+    return Measurement(seconds_per_turn(loop, pace))
+
+
+@row("array[::2] = xs", unit="s", better="lower", needs=Feature.SHARED_CTYPES, target=Target(ratio=1))
+def array_stepped_slice_set(backend: Backend, pace: Pace) -> Measurement:
+    """Every other item of an `Array("d", 100_000)` from a list."""
+    array = backend.context().Array("d", 100_000)
+    values = [index / 2 for index in range(50_000)]
+
+    def loop(count: int) -> None:
+        for _ in repeat(None, count):
+            array[::2] = values
+
+    return Measurement(seconds_per_turn(loop, pace))
+
+
 @row("array in NumPy", unit="s", better="lower", needs=Feature.SHARED_CTYPES, packages=("numpy",))  # fmt: skip
 def array_in_numpy(backend: Backend, pace: Pace) -> Measurement:
     """Add 1 to a million numbers: `numpy.frombuffer(raw)[:] += 1` of a `RawArray("d", 1_000_000)`."""

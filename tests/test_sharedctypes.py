@@ -463,3 +463,19 @@ def test_heap_has_blocks_of_shared_memory():
     with pytest.raises(TypeError, match="cannot be pickled by itself"):
         pickle.dumps(block)
     assert heap.Arena is sys.modules["multiprocessing.heap"].Arena
+
+
+# --- large slices --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["b", "H", "i", "Q", "f", "d"])
+@pytest.mark.parametrize("part", [slice(None), slice(1, None, 2), slice(None, None, -3), slice(50_000, 20, -1)])
+def test_large_slices_are_those_of_a_list(code: str, part: slice):
+    """Their numbers go through memory that is used again, for slices of other sizes and types."""
+    numbers = [index % 100 for index in range(60_001)]
+    array = shoal.Array(code, numbers)
+    assert array[part] == numbers[part]
+    other = [number + 1 for number in numbers[part]]
+    array[part] = other
+    numbers[part] = other
+    assert array[:] == numbers

@@ -1,7 +1,7 @@
 // Floor 8: ArrayCell: an array under a lock.
 //
 // Slices of numbers are copied under the lock and turned into objects after it, or the other way round, so that the lock is held for the copy only.
-#include <cstring>
+#include <utility>
 
 #include "bindings/cell_type.hpp"
 
@@ -37,50 +37,57 @@ bool read_slice(const Cell* c, PyObject* key, Slice& slice) {
   return true;
 }
 
-// Between the array and `packed`, which has the numbers of the slice one after the other.
-void copy_slice(const Cell* c, const Slice& slice, char* packed, bool from_array) {
-  const Py_ssize_t bytes = c->scalar->bytes;
-  char* at = c->at + slice.start * bytes;
-  if (slice.step == 1) {
-    const auto all = static_cast<size_t>(slice.count * bytes);
-    std::memcpy(from_array ? packed : at, from_array ? at : packed, all);
-    return;
+char* begin_of(const Cell* c, const Slice& slice) { return c->at + slice.start * c->scalar->bytes; }
+Py_ssize_t stride_of(const Cell* c, const Slice& slice) { return slice.step * c->scalar->bytes; }
+
+// Room for the numbers of a slice, one after the other. What is large comes from the system page by page, and costs more than what it is for: the last of it is kept.
+constexpr size_t kWorthKeeping = 32 * 1024, kMostKept = 4 * 1024 * 1024;
+struct {
+  char* at;
+  size_t bytes;
+} kept_;
+
+struct Packed {
+  char* at;
+  size_t bytes;
+};
+
+bool take_room(const Cell* c, const Slice& slice, Packed& packed) {
+  const size_t bytes = static_cast<size_t>(slice.count * c->scalar->bytes) + 1;
+  if (bytes > kWorthKeeping && bytes <= kept_.bytes) {
+    packed = {std::exchange(kept_.at, nullptr), std::exchange(kept_.bytes, 0)};
+    return true;
   }
-  for (Py_ssize_t i = 0; i < slice.count; ++i, packed += bytes) {
-    char* one = at + i * slice.step * bytes;
-    std::memcpy(from_array ? packed : one, from_array ? one : packed, static_cast<size_t>(bytes));
-  }
+  packed = {static_cast<char*>(PyMem_Malloc(bytes)), bytes};
+  if (packed.at == nullptr) PyErr_NoMemory();
+  return packed.at != nullptr;
 }
 
-char* packed_for(const Cell* c, const Slice& slice) {
-  void* packed = PyMem_Malloc(static_cast<size_t>(slice.count * c->scalar->bytes) + 1);
-  if (packed == nullptr) PyErr_NoMemory();
-  return static_cast<char*>(packed);
+void give_room(Packed& packed) {
+  if (packed.bytes > kWorthKeeping && packed.bytes <= kMostKept && packed.bytes > kept_.bytes) {
+    std::swap(packed.at, kept_.at);
+    std::swap(packed.bytes, kept_.bytes);
+  }
+  PyMem_Free(packed.at);
 }
 
 PyObject* list_of(const Scalar& scalar, const char* packed, Py_ssize_t count) {
   PyObject* list = PyList_New(count);
-  for (Py_ssize_t i = 0; list != nullptr && i < count; ++i, packed += scalar.bytes) {
-    PyObject* item = scalar.object_of(scalar.load(packed));
-    if (item == nullptr)
-      Py_CLEAR(list);
-    else
-      PyList_SET_ITEM(list, i, item);
-  }
+  if (list != nullptr && !scalar.fill(list, packed, count)) Py_CLEAR(list);
   return list;
 }
 
 PyObject* get_slice(Cell* c, PyObject* key) {
   Slice slice{};
   if (!read_slice(c, key, slice)) return nullptr;
-  char* packed = packed_for(c, slice);
-  if (packed == nullptr) return nullptr;
+  Packed packed{};
+  if (!take_room(c, slice, packed)) return nullptr;
   PyObject* list = nullptr;
   if (enter(c)) {
-    copy_slice(c, slice, packed, true);
-    if (leave(c)) list = list_of(*c->scalar, packed, slice.count);
+    c->scalar->gather(begin_of(c, slice), stride_of(c, slice), packed.at, slice.count);
+    if (leave(c)) list = list_of(*c->scalar, packed.at, slice.count);
   }
-  PyMem_Free(packed);
+  give_room(packed);
   return list;
 }
 
@@ -104,25 +111,25 @@ Set set_slice(Cell* c, PyObject* key, PyObject* values) {
   Slice slice{};
   if (!read_slice(c, key, slice)) return Set::kFailed;
   if (PySequence_Fast_GET_SIZE(values) != slice.count) return Set::kNotHere;
-  char* packed = packed_for(c, slice);
-  if (packed == nullptr) return Set::kFailed;
+  Packed packed{};
+  if (!take_room(c, slice, packed)) return Set::kFailed;
   Set how = Set::kDone;
   for (Py_ssize_t i = 0; how == Set::kDone && i < slice.count; ++i) {  // no code of Python's runs, so the list stays
     Number n;
     if (c->scalar->parse(PySequence_Fast_GET_ITEM(values, i), n))
-      c->scalar->store(packed + i * c->scalar->bytes, n);
+      c->scalar->store(packed.at + i * c->scalar->bytes, n);
     else
       how = Set::kNotHere;
   }
   if (how == Set::kDone) {
     if (enter(c)) {
-      copy_slice(c, slice, packed, false);
+      c->scalar->scatter(begin_of(c, slice), stride_of(c, slice), packed.at, slice.count);
       how = leave(c) ? Set::kDone : Set::kFailed;
     } else {
       how = Set::kFailed;
     }
   }
-  PyMem_Free(packed);
+  give_room(packed);
   return how;
 }
 

@@ -1,6 +1,7 @@
 #include "bindings/scalars.hpp"
 
 #include <atomic>
+#include <cstring>
 #include <type_traits>
 
 namespace shoal::bindings {
@@ -62,16 +63,57 @@ bool parse_bool(PyObject* value, Number& n) {
 }
 
 template <class T>
+void gather(const char* at, Py_ssize_t stride, char* packed, Py_ssize_t count) {
+  if (stride == sizeof(T)) {
+    std::memcpy(packed, at, static_cast<size_t>(count) * sizeof(T));
+    return;
+  }
+  for (Py_ssize_t i = 0; i < count; ++i, at += stride) std::memcpy(packed + i * sizeof(T), at, sizeof(T));
+}
+
+template <class T>
+void scatter(char* at, Py_ssize_t stride, const char* packed, Py_ssize_t count) {
+  if (stride == sizeof(T)) {
+    std::memcpy(at, packed, static_cast<size_t>(count) * sizeof(T));
+    return;
+  }
+  for (Py_ssize_t i = 0; i < count; ++i, at += stride) std::memcpy(at, packed + i * sizeof(T), sizeof(T));
+}
+
+template <class T, PyObject* (*object_of)(Number)>
+bool fill(PyObject* list, const char* packed, Py_ssize_t count) {
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* item = object_of(load<T>(packed + i * sizeof(T)));
+    if (item == nullptr) return false;
+    PyList_SET_ITEM(list, i, item);
+  }
+  return true;
+}
+
+template <class T>
 constexpr Scalar whole(char code) {
-  return {code,        sizeof(T),    load<T>,
-          store<T>,    sum_of_whole, std::is_signed_v<T> ? signed_object : unsigned_object,
-          parse_whole, false};
+  constexpr auto object_of = std::is_signed_v<T> ? signed_object : unsigned_object;
+  return {code,        sizeof(T), load<T>,   store<T>,   sum_of_whole,      object_of,
+          parse_whole, false,     gather<T>, scatter<T>, fill<T, object_of>};
 }
 
 template <class T>
 constexpr Scalar real(char code) {
-  return {code, sizeof(T), load<T>, store<T>, sum_of_real, real_object, parse_real, true};
+  return {code,       sizeof(T), load<T>,   store<T>,   sum_of_real,         real_object,
+          parse_real, true,      gather<T>, scatter<T>, fill<T, real_object>};
 }
+
+constexpr Scalar kBool = {'?',
+                          sizeof(bool),
+                          load<unsigned char>,
+                          store<unsigned char>,
+                          nullptr,
+                          bool_object,
+                          parse_bool,
+                          false,
+                          gather<unsigned char>,
+                          scatter<unsigned char>,
+                          fill<unsigned char, bool_object>};
 
 constexpr Scalar kScalars[] = {
     whole<signed char>('b'),
@@ -86,7 +128,7 @@ constexpr Scalar kScalars[] = {
     whole<unsigned long long>('Q'),
     real<float>('f'),
     real<double>('d'),
-    {'?', sizeof(bool), load<unsigned char>, store<unsigned char>, nullptr, bool_object, parse_bool, false},
+    kBool,
 };
 
 }  // namespace

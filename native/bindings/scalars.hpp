@@ -20,6 +20,11 @@ struct Scalar {
   // False, and no exception, for what takes code of Python's to convert or cannot be converted: the ctypes object itself is to say.
   bool (*parse)(PyObject* value, Number& n);
   bool real;
+  // Loops, each made for the type, for slices cost little but these. Between the numbers of an array, `stride` bytes apart, and `packed`, which has them one after the other:
+  void (*gather)(const char* at, Py_ssize_t stride, char* packed, Py_ssize_t count);
+  void (*scatter)(char* at, Py_ssize_t stride, const char* packed, Py_ssize_t count);
+  // Fills a new list with what is packed. False with an exception set.
+  bool (*fill)(PyObject* list, const char* packed, Py_ssize_t count);
 };
 
 // nullptr: no such code. The codes are those of ctypes on the machine: b B h H i I l L q Q f d, and ? for a bool.
