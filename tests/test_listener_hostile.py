@@ -80,7 +80,8 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> float:
     monkeypatch.setattr(admission, "PATIENCE", 0.2)
     monkeypatch.setattr(listening, "PATIENCE", 0.2)
-    monkeypatch.setattr(listening, "UNDISTURBED", 0.02)
+    for module in (admission, listening):
+        monkeypatch.setattr(module, "UNDISTURBED", 0.02)
     return 0.2
 
 

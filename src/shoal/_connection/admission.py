@@ -5,6 +5,7 @@ A channel moves the bytes: `Plain` here, `shoal._connection.tls.Encrypted` for T
 * ``begin()``: prepare, as far as possible; true when messages may go over it;
 * ``read(size)``: up to so many bytes, None if there are none yet, ``b""`` at the end of file;
 * ``write(data)`` and ``flush()``, which is true when all that was written has gone to the kernel;
+* ``wait(seconds)``: have ``read`` wait, if it can; true if so; ``stop_waiting()``;
 * ``heard``: whether anything has come from the other side; ``silent``: whether nothing can be there that the descriptor does not show;
 * ``tell_the_silent()``: what to say to, and of, a client that says nothing;
 * ``connection()``: what the user gets in the end; ``close()``; ``fileno()``.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 import time
 from contextlib import suppress
 
@@ -29,23 +31,32 @@ if TYPE_CHECKING:
 
     from shoal._connection.authentication import Conversation
 
-__all__ = ["PATIENCE", "TLS_ALERT", "Admission", "Plain", "admit"]
+__all__ = ["PATIENCE", "TLS_ALERT", "UNDISTURBED", "Admission", "Plain", "admit"]
 
 PATIENCE = 5.0  # seconds that the whole conversation may take
-SHORTEST = 4 + len(
-    WELCOME
-)  # bytes of the message that a conversation ends with: so many may be asked for without reading beyond it
+UNDISTURBED = 0.25  # seconds for which the other side, which nearly always answers at once, is waited for with nothing else in mind
+# Bytes that may be asked for without reading beyond a message: beyond the last of a conversation, beyond any other.
+SHORTEST = 4 + len(WELCOME)
+LONGEST = 4 + LONGEST_MESSAGE
+
+LENGTH = struct.Struct("!i")
+TIMEVAL = struct.Struct("@ll")
+# (Calls are quicker with plain numbers than with enumerations.)
+DONTWAIT, SOL_SOCKET, SO_RCVTIMEO = int(socket.MSG_DONTWAIT), int(socket.SOL_SOCKET), int(socket.SO_RCVTIMEO)
+FOR_EVER = TIMEVAL.pack(0, 0)
 
 TLS_ALERT = b"\x15\x03"  # how a record begins that says what is wrong; no length of a message does
 
 
 class Plain:
-    """A socket, as it is. It is told with every call not to wait; the connection that it becomes waits."""
+    """A socket, as it is. It is told with every call not to wait, but for a moment at the beginning; the connection that it becomes waits."""
 
     silent = True
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.SocketType) -> None:
         self._socket = sock
+        self._flags = DONTWAIT
+        self._until = 0.0  # when it stops waiting; 0: it has not
         self._unsent = b""
         self.heard = False
 
@@ -56,11 +67,25 @@ class Plain:
     def read(self, size: int) -> bytes | None:
         """Return what is there, up to ``size`` bytes; None: nothing yet."""
         try:
-            data = self._socket.recv(size, socket.MSG_DONTWAIT)
+            data = self._socket.recv(size, self._flags)
         except BlockingIOError:
+            self._flags = DONTWAIT
             return None
+        if not self._flags and time.monotonic() > self._until:
+            self._flags = DONTWAIT
         self.heard = True
         return data
+
+    def wait(self, seconds: float) -> bool:
+        """Have `read` wait, less than a second: one call of the system for each message, instead of three."""
+        self._socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, TIMEVAL.pack(0, int(seconds * 1e6)))
+        self._flags = 0
+        self._until = time.monotonic() + seconds
+        return True
+
+    def stop_waiting(self) -> None:
+        """Have `read` return at once, as before."""
+        self._flags = DONTWAIT
 
     def write(self, data: bytes) -> None:
         """Say what is to be sent."""
@@ -68,9 +93,11 @@ class Plain:
 
     def flush(self) -> bool:
         """Send; true when nothing is left."""
+        if not self._unsent:
+            return True
         try:
             while self._unsent:
-                self._unsent = self._unsent[self._socket.send(self._unsent, socket.MSG_DONTWAIT) :]
+                self._unsent = self._unsent[self._socket.send(self._unsent, DONTWAIT) :]
         except BlockingIOError:
             return False
         return True
@@ -81,6 +108,8 @@ class Plain:
 
     def connection(self) -> Connection:
         """Return the connection that takes the socket over."""
+        if self._until:
+            self._socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, FOR_EVER)
         return Connection(self._socket.detach())
 
     def tell_the_silent(self) -> str:
@@ -106,14 +135,19 @@ class Admission:
         self._channel = channel
         self._conversation = conversation
         self._begun = self._listening = self._over = False
+        self._expected = LONGEST  # how many bytes what it listens for may have
+        self._waiting = False
         self._received = b""
 
     def fileno(self) -> int:
         """Return the descriptor to wait on, for what `events` says."""
         return self._channel.fileno()  # type: ignore[no-any-return]
 
-    def step(self) -> Connection | None:
+    def step(self, *, waiting: float = 0.0) -> Connection | None:
         """Go on as far as possible without waiting.
+
+        Args:
+            waiting: seconds, fewer than one, for which the other side is waited for all the same; twice as many, if it draws its answers out.
 
         Returns:
             The connection when the conversation is over; None: wait for the descriptor and call again.
@@ -123,18 +157,26 @@ class Admission:
             AuthenticationInterruptedError: if it hangs up.
             OSError: if the connection breaks, or TLS fails.
         """
+        self._waiting = waiting > 0 and self._channel.wait(waiting)
         try:
             connection = self._step()
         except BaseException as error:
+            if isinstance(error, (EOFError, OSError, AuthenticationError)):
+                with suppress(EOFError, OSError, AuthenticationError, StopIteration):
+                    self._conversation.throw(error)  # it may have been listening
             with suppress(OSError):
                 self._channel.flush()  # the last word: what is wrong
             self.close()
             if isinstance(error, EOFError) and not isinstance(error, AuthenticationError):
                 raise AuthenticationInterruptedError from None
             raise
+        if connection is not None:
+            return connection
+        if self._waiting:
+            self._channel.stop_waiting()
         if self._channel.heard:
             self.deadline = min(self.deadline, time.monotonic() + PATIENCE)
-        return connection
+        return None
 
     @property
     def events(self) -> int:
@@ -163,60 +205,65 @@ class Admission:
             self._begun = self._channel.begin()
             if not self._begun:
                 return None
-            self._say(None)
-        while self._channel.flush():
+        channel = self._channel
+        while channel.flush():
             if self._over:
-                return self._channel.connection()  # type: ignore[no-any-return]
-            if not self._listening:
-                if self._say(None) and self._channel.silent:
-                    return None  # it cannot have answered yet
-                continue
-            try:
-                message = self._hear()
-            except (EOFError, OSError, AuthenticationError) as error:
-                self._conversation.throw(error)
-                raise
-            if message is None:
-                return None
-            self._say(message)
+                if self._received:
+                    raise AuthenticationError(f"more came than was to be answered: {ODD}")
+                return channel.connection()  # type: ignore[no-any-return]
+            heard = None
+            if self._listening:
+                heard = self._hear()
+                if heard is None:
+                    return None
+            if self._goes_on(heard) and self._listening and channel.silent and not self._waiting:
+                return None  # the other side cannot have answered yet
         return None
 
-    def _say(self, heard: bytes | None) -> bool:
-        """Give the conversation a message, or let it go on; send what it has to say. True if it wants to hear something."""
+    def _goes_on(self, heard: bytes | None) -> bool:
+        """Give the conversation a message, or let it go on; send what it has to say. False if it is over."""
         try:
             said = self._conversation.send(heard)
         except StopIteration:
             self._over = True
             return False
-        self._listening = said is None
-        if said is not None:
+        if said:
+            self._listening = False
             self._channel.write(frame(len(said)) + said)
-        return self._listening
+        else:
+            self._listening = True
+            self._expected = LONGEST if said is None else SHORTEST
+        return True
 
     def _hear(self) -> bytes | None:
         """Return the next message, or None if it is not there yet."""
+        received, need = self._received, self._expected
         while True:
-            need = SHORTEST
-            if len(self._received) >= 4:  # noqa: PLR2004 - the length
-                size = int.from_bytes(self._received[:4], "big", signed=True)
-                if self._received[:2] == TLS_ALERT:
-                    raise AuthenticationError("the listener speaks TLS: give Client tls=shoal.TLS(…), too")
-                if not 0 <= size <= LONGEST_MESSAGE:
-                    text = f"{size} bytes" if size >= 0 else "2 GiB or more"
-                    raise AuthenticationError(
-                        f"a message of {text} was announced, where authentication allows {LONGEST_MESSAGE}: {ODD}"
-                    )
-                need = 4 + size
-                if len(self._received) >= need:
-                    # (More than one message came only from somebody who sends other ones than a conversation ends with.)
-                    message, self._received = self._received[4:need], self._received[need:]
-                    return message
-            data = self._channel.read(need - len(self._received))
+            if len(received) >= 4:  # noqa: PLR2004 - the length
+                need = 4 + self._announced(received)
+                if len(received) >= need:
+                    self._received = received[need:]
+                    return received[4:need]
+            data = self._channel.read(need - len(received))
             if data is None:
+                self._received = received
                 return None
             if not data:
                 raise EOFError
-            self._received += data
+            received += data
+
+    @staticmethod
+    def _announced(received: bytes) -> int:
+        """The length of the message that begins so."""
+        size: int = LENGTH.unpack_from(received)[0]
+        if 0 <= size <= LONGEST_MESSAGE:
+            return size
+        if received[:2] == TLS_ALERT:
+            raise AuthenticationError("the listener speaks TLS: give Client tls=shoal.TLS(…), too")
+        text = f"{size} bytes" if size >= 0 else "2 GiB or more"
+        raise AuthenticationError(
+            f"a message of {text} was announced, where authentication allows {LONGEST_MESSAGE}: {ODD}"
+        )
 
 
 ODD = "the other side speaks another protocol, or has no authentication key"
@@ -233,9 +280,9 @@ def admit(admission: Admission, until: float) -> Connection:
         TimeoutError: if that moment comes first.
         AuthenticationError: as `Admission.step`, and if the conversation takes longer than it may.
     """
+    connection = admission.step(waiting=UNDISTURBED if until == float("inf") else 0.0)
     poller = select.poll()
     while True:
-        connection = admission.step()
         if connection is not None:
             return connection
         now = time.monotonic()
@@ -251,3 +298,4 @@ def admit(admission: Admission, until: float) -> Connection:
         except BaseException:  # Ctrl-C
             admission.close()
             raise
+        connection = admission.step()

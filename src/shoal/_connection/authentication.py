@@ -5,7 +5,8 @@ then the same with the roles changed. A challenge begins with the name of a dige
 no names: they challenge with 20 bare bytes and answer with the 16 bytes of HMAC-MD5. That is refused unless it is allowed, and the refusal says so.
 
 A conversation is a generator, without input or output of its own, so that it can be held over anything, waiting or not: it yields the messages that are to be sent,
-and None when it is to be given the next one that was received. What goes wrong with that is thrown into it, and what comes out is what the user is told.
+and None when it is to be given the next one that was received; or VERDICT, if that may be the last, after which come bytes that are none of its business (nothing
+comes after another: both sides speak in turn). What goes wrong with that is thrown into it, and what comes out is what the user is told.
 
 What the challenge does not do: it does not encrypt, and it does not stop somebody in the middle who hands the messages of two honest sides on to each other. TLS does.
 """
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
-    Conversation = Generator[bytes | None, Any, None]  # is sent bytes, and None where it yielded some
+    Conversation = Generator[bytes | None, Any, None]  # is sent bytes, and None where it yielded some to be said
 
 __all__ = [
     "ACCEPTED_DIGESTS",
     "LONGEST_MESSAGE",
+    "VERDICT",
     "AuthenticationError",
     "accept_conversation",
     "answer",
@@ -40,6 +42,7 @@ __all__ = [
 AuthenticationError = _standard.context.AuthenticationError
 
 LONGEST_MESSAGE = 256  # bytes that a side which has not proved itself may send at once
+VERDICT = b""  # nothing is said, a verdict is to be heard
 CHALLENGE = b"#CHALLENGE#"
 WELCOME = b"#WELCOME#"
 FAILURE = b"#FAILURE#"
@@ -51,6 +54,7 @@ MD5_BYTES = 16
 ACCEPTED_DIGESTS = frozenset({"sha256", "sha384", "sha3_256", "sha3_384"})
 LEGACY_DIGEST = "md5"
 LONGEST_NAME = 16
+USUAL = b"{sha256}"
 
 ENVIRONMENT = "SHOAL_ALLOW_LEGACY"
 TO_ALLOW = f"Give that side Python 3.12 or newer (or shoal); or allow it here with allow_legacy=True, under `shoal run` with {ENVIRONMENT}=1."
@@ -76,7 +80,7 @@ def accept_conversation(authkey: bytes | None, *, allow_legacy: bool) -> Convers
 def client_conversation(authkey: bytes | None, *, allow_legacy: bool) -> Conversation:
     """Return what a client says to a listener. Without a key, it waits to hear that its certificate was accepted."""
     if authkey is None:
-        verdict = yield None
+        verdict = yield VERDICT
         if verdict.startswith(CHALLENGE):
             raise AuthenticationError("the listener has an authentication key: give it to the client, too (authkey=)")
         if verdict != WELCOME:
@@ -117,7 +121,7 @@ def answer(authkey: bytes, *, allow_legacy: bool) -> Conversation:
             yield None
         raise
     yield response
-    verdict = yield None
+    verdict = yield VERDICT
     if verdict == FAILURE:
         raise AuthenticationError("digest sent was rejected: the two sides have different authentication keys")
     if verdict != WELCOME:
@@ -145,14 +149,15 @@ def _verify(authkey: bytes, challenge: bytes, response: bytes, *, allow_legacy: 
         raise AuthenticationError("the other side refuses the challenge")
     else:
         digest, mac = _named(response, allow_legacy=allow_legacy)
-    import hmac  # noqa: PLC0415 - most programs never authenticate
-
-    if not hmac.compare_digest(_mac(authkey, challenge, digest), mac):
+    expected = _mac(authkey, challenge, digest)
+    if not _hmac.compare_digest(expected, mac):
         raise AuthenticationError("digest received was wrong: the two sides have different authentication keys")
 
 
 def _named(message: bytes, *, allow_legacy: bool) -> tuple[str, bytes]:
     """Return the digest that a message names, and what follows its name."""
+    if message.startswith(USUAL):
+        return "sha256", message[len(USUAL) :]
     end = message.find(b"}", 1, LONGEST_NAME + 2) if message.startswith(b"{") else -1
     name = message[1:end].decode("ascii", "replace") if end > 0 else ""
     if name == LEGACY_DIGEST:
@@ -170,12 +175,19 @@ def _refuse_legacy(allowed: bool, what: str) -> None:
 
 
 def _mac(authkey: bytes, message: bytes, digest: str) -> bytes:
-    import hmac  # noqa: PLC0415 - most programs never authenticate
+    global _hmac
+    if _hmac is None:
+        import hmac  # noqa: PLC0415 - most programs never authenticate
 
+        _hmac = hmac
     try:
-        return hmac.digest(authkey, message, digest)
+        mac: bytes = _hmac.digest(authkey, message, digest)
     except ValueError as error:
         raise AuthenticationError(f"this interpreter cannot compute HMAC-{digest.upper()}: {error}") from None
+    return mac
+
+
+_hmac: Any = None  # the module, when somebody authenticates
 
 
 def _names(digests: frozenset[str]) -> str:
@@ -229,7 +241,7 @@ def _converse(connection: Any, authkey: bytes, allow_legacy: bool, begin: Callab
     try:
         said = next(conversation)
         while True:
-            if said is None:
+            if not said:
                 try:
                     heard = connection.recv_bytes(LONGEST_MESSAGE)
                 except Exception as error:  # noqa: BLE001 - thrown on

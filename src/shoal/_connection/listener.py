@@ -18,8 +18,8 @@ from collections import deque
 
 from shoal import _standard
 from shoal._connection import addresses, authentication
-from shoal._connection.admission import PATIENCE, Admission, Plain
-from shoal._connection.sockets import INTERNET, SocketListener, check_key, check_tls, prepare
+from shoal._connection.admission import PATIENCE, UNDISTURBED, Admission, Plain
+from shoal._connection.sockets import INTERNET, SocketListener, check_key, check_tls
 from shoal._connection.stream import Connection, seconds_to_poll
 from shoal._runtime.threads import level_of_caller
 from shoal.errors import UnencryptedListenerWarning
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Listener"]
 
 MOST_UNDER_WAY = 64  # connections that are being authenticated
-# Seconds for which a new conversation has the listener for itself, divided by how many are under way. Clients that answer at once, as nearly all do, are
-# admitted one after the other, so none is left in the middle of its conversation when `accept` returns.
-UNDISTURBED = 0.25
 EVICTABLE = 1.0  # seconds after which a connection makes room for a new one when there are too many
 
 
@@ -111,6 +108,7 @@ class Listener:
         self._under_way: dict[int, tuple[Admission, Any]] = {}  # descriptor: connection, peer
         self._failed: deque[BaseException] = deque()
         self._bell = Bell()
+        self._idle: select.poll | None = None  # has bell and socket
         _standard.util.register_after_fork(self, Listener._leave_to_the_parent)
         if kind in INTERNET and tls is None:
             self._warn_if_open()
@@ -176,9 +174,10 @@ class Listener:
         )  # programs set it to have `accept` return; the standard library heeds it, too
         give_up = float("inf") if patience is None else time.monotonic() + patience
         while True:
-            self._expire(time.monotonic())
-            if self._failed:
-                raise self._failed.popleft()
+            if self._under_way or self._failed:
+                self._expire(time.monotonic())
+                if self._failed:
+                    raise self._failed.popleft()
             ready = self._wait(listener, give_up)
             self._open_listener()
             for fd in [fd for fd in self._under_way if fd in ready]:
@@ -199,6 +198,8 @@ class Listener:
 
     def _wait(self, listener: SocketListener, give_up: float) -> set[int]:
         """Sleep till something is to be done; return the descriptors that have something."""
+        if not self._under_way and give_up == float("inf"):
+            return self._wait_for_anybody(listener)
         now = time.monotonic()
         wake, open_to_new = self._plan(now)
         poller = select.poll()
@@ -210,8 +211,23 @@ class Listener:
         until = min(wake, give_up)
         return {fd for fd, _ in poller.poll(None if until == float("inf") else seconds_to_poll(until - now))}
 
+    def _wait_for_anybody(self, listener: SocketListener) -> set[int]:
+        """The same where nobody is on his way and there is no hurry, as it is most of the time."""
+        poller, self._idle = self._idle, None  # a signal handler may come in between
+        if poller is None:
+            poller = select.poll()
+            poller.register(self._bell, select.POLLIN)
+            poller.register(listener._socket, select.POLLIN)
+        ready = {fd for fd, _ in poller.poll()}
+        self._idle = poller
+        return ready
+
     def _plan(self, now: float) -> tuple[float, bool]:
-        """When to look again though nothing happens, and whether new connections are taken till then."""
+        """When to look again though nothing happens, and whether new connections are taken till then.
+
+        A new conversation has the listener for itself for a moment, divided by how many are under way. So clients that answer at once, as nearly all do, are
+        admitted one after the other, and none is left in the middle of its conversation when `accept` returns.
+        """
         if not self._under_way:
             return float("inf"), True
         under_way = [admission for admission, _ in self._under_way.values()]
@@ -226,11 +242,9 @@ class Listener:
     def _take(self, listener: SocketListener) -> tuple[Connection, Any] | None:
         """Take one new connection from the kernel."""
         try:
-            sock, peer = listener._socket.accept()
+            sock, peer = listener.take()
         except (BlockingIOError, ConnectionAbortedError):  # another process has taken it, or it is gone again
             return None
-        sock.setblocking(True)
-        prepare(sock)
         if self._authkey is None and self._tls is None:
             return Connection(sock.detach()), peer
         if len(self._under_way) >= MOST_UNDER_WAY:
@@ -238,25 +252,10 @@ class Listener:
         admission = self._admission(sock)
         fd = admission.fileno()
         self._under_way[fd] = (admission, peer)
-        admitted = self._step(fd)
-        if admitted is None and len(self._under_way) == 1:
-            return self._undisturbed(fd, admission)
-        return admitted
+        # The only one is waited for: what would happen anyway, with less around it.
+        return self._step(fd, UNDISTURBED if len(self._under_way) == 1 else 0.0)
 
-    def _undisturbed(self, fd: int, admission: Admission) -> tuple[Connection, Any] | None:
-        """Go on with the only one while it has the listener for itself: what would happen anyway, with less around it."""
-        poller = select.poll()
-        poller.register(self._bell, select.POLLIN)
-        while (left := admission.started + UNDISTURBED - time.monotonic()) > 0:
-            poller.register(admission, admission.events)
-            if [ready for ready, _ in poller.poll(left * 1000)] != [fd]:
-                break
-            admitted = self._step(fd)
-            if admitted is not None:
-                return admitted
-        return None
-
-    def _admission(self, sock: socket.socket) -> Admission:
+    def _admission(self, sock: socket.SocketType) -> Admission:
         if self._tls is None:
             channel: Any = Plain(sock)
         else:
@@ -265,11 +264,12 @@ class Listener:
             channel = Encrypted(sock, self._tls)
         return Admission(channel, authentication.accept_conversation(self._authkey, allow_legacy=self._allow_legacy))
 
-    def _step(self, fd: int) -> tuple[Connection, Any] | None:
+    def _step(self, fd: int, waiting: float = 0.0) -> tuple[Connection, Any] | None:
         admission, peer = self._under_way[fd]
         try:
-            connection = admission.step()
+            connection = admission.step(waiting=waiting)
         except BaseException as error:
+            self._open_listener()  # a signal handler may have closed it, and hung up
             del self._under_way[fd]
             if peer:
                 error.add_note(f"connection from {peer!r}")
@@ -305,6 +305,7 @@ class Listener:
         """In a forked child: conversations belong to the parent."""
         self._turn = threading.RLock()
         self._bell = Bell()
+        self._idle = None
         self._drop_all()
 
     def _warn_if_open(self) -> None:

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["INTERNET", "SocketClient", "SocketListener", "check_key", "check_tls", "connected", "prepare"]
 
-# A machine on the network that vanishes without a word is noticed after about two minutes of silence.
+# A machine on the network that vanishes without a word is noticed after about two minutes of silence. (This machine does not.)
 KEEPALIVE = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
@@ -29,9 +28,15 @@ KEEPALIVE = (
 INTERNET = {socket.AF_INET, socket.AF_INET6}
 
 
-def prepare(sock: socket.socket) -> None:
-    """Set what every connection over a network wants."""
-    if sock.family in INTERNET:
+def prepare(sock: socket.SocketType, host: str) -> None:
+    """Set what every connection over a network wants. What a listening socket has, the kernel gives to those that it accepts.
+
+    Args:
+        sock: the socket.
+        host: at either end of it, in digits.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not host.startswith("127.") and host != "::1":
         for option in KEEPALIVE:
             sock.setsockopt(*option)
 
@@ -62,7 +67,8 @@ class SocketListener:
     """
 
     def __init__(self, address: Any, family: str, backlog: int = 1) -> None:
-        self._socket = socket.socket(addresses.socket_family(address, family))
+        self._socket_family = addresses.socket_family(address, family)
+        self._socket = socket.socket(self._socket_family)
         self._socket.settimeout(None)  # whatever socket.setdefaulttimeout says
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -72,8 +78,10 @@ class SocketListener:
                 error.add_note(f"listening on {address!r} ({family})")
                 raise
             self._unlink = self._unlink_at_the_end(address)
-            self._socket.listen(backlog)
             self._address = self._socket.getsockname()
+            if self._socket_family in INTERNET:
+                prepare(self._socket, self._address[0])
+            self._socket.listen(backlog)
         except BaseException:
             self._socket.close()
             raise
@@ -91,13 +99,23 @@ class SocketListener:
         """Return the next connection, as it is."""
         while True:
             try:
-                sock, self._last_accepted = self._socket.accept()
+                sock, self._last_accepted = self.take()
             except BlockingIOError:
                 _wait_readable(self._socket)
                 continue
-            prepare(sock)
-            sock.setblocking(True)
             return Connection(sock.detach())
+
+    def take(self) -> tuple[socket.SocketType, Any]:
+        """Return a new connection's socket, which waits in its calls, and the address of the other side.
+
+        Raises:
+            BlockingIOError: if there is none.
+        """
+        fd, peer = self._socket._accept()  # type: ignore[attr-defined]
+        sock = socket.SocketType(self._socket_family, socket.SOCK_STREAM, 0, fd)
+        if sock.gettimeout() is not None:
+            sock.setblocking(True)  # whatever socket.setdefaulttimeout says
+        return sock, peer
 
     def close(self) -> None:
         """Stop listening; the path of an AF_UNIX address is removed."""
@@ -125,14 +143,17 @@ def SocketClient(address: Any) -> Connection:  # noqa: N802 - the standard name
     return Connection(connected(address, addresses.socket_family(address), None).detach())
 
 
-def connected(address: Any, kind: socket.AddressFamily, timeout: float | None) -> socket.socket:
+def connected(address: Any, kind: socket.AddressFamily, timeout: float | None) -> socket.SocketType:
     """Return a socket that is connected to an address within ``timeout`` seconds, and waits from then on."""
-    sock = socket.socket(kind)
+    sock = socket.SocketType(kind, socket.SOCK_STREAM)
     try:
-        sock.settimeout(timeout)
+        if sock.gettimeout() != timeout:
+            sock.settimeout(timeout)
         sock.connect(address)
-        sock.settimeout(None)
-        prepare(sock)
+        if timeout is not None:
+            sock.settimeout(None)
+        if kind in INTERNET:
+            prepare(sock, sock.getpeername()[0])
     except BaseException:
         sock.close()
         raise

@@ -204,7 +204,7 @@ class Encrypted(Plain):
 
     silent = False  # a record may hold more than one message
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str | None = None) -> None:
+    def __init__(self, sock: socket.SocketType, context: ssl.SSLContext, host: str | None = None) -> None:
         super().__init__(sock)
         self._engine = Engine(context, host)
 
@@ -227,6 +227,10 @@ class Encrypted(Plain):
             if not self._feed():
                 return None
         return bytes(self._engine.take(size))
+
+    def wait(self, seconds: float) -> bool:  # noqa: ARG002 - that of a plain socket
+        """It cannot: what is read is more, or less, than what is sent."""
+        return False
 
     def write(self, data: bytes) -> None:
         """Say what is to be sent."""
@@ -259,7 +263,7 @@ class Encrypted(Plain):
 class EncryptedConnection(Connection):
     """A connection over TLS. It belongs to the process that made it: it cannot be sent to another, nor used in a forked child."""
 
-    def __init__(self, sock: socket.socket, engine: Engine) -> None:
+    def __init__(self, sock: socket.SocketType, engine: Engine) -> None:
         super().__init__(sock.fileno())
         self._socket = sock
         self._engine = engine
