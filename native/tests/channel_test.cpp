@@ -347,6 +347,44 @@ void calls_reach_every_sleeper(bool closing, bool with_a_message) {
   }
 }
 
+// One thread gives up the wait of another, which sleeps, spins or has only just looked; a third, that waits for a message, gets the one there will be.
+void a_wait_can_be_given_up() {
+  for (int round = 0; round < 300; ++round) {
+    Channel c;
+    bool given_up = false;
+    std::thread awaiting([&] {
+      sync::Wait wait = within(20 * kSecond);
+      CHECK(channel::await(c.index, wait, &given_up) == Result::kEmpty);
+      CHECK(os::now() < wait.deadline);
+    });
+    std::thread getting([&] { CHECK_EQUAL(get(c.index, within(20 * kSecond)).tag, 7); });
+    if (round % 3 == 0) until([&] { return sleepers() == 2; });
+    if (round % 3 == 1) std::this_thread::yield();
+    __atomic_store_n(&given_up, true, __ATOMIC_SEQ_CST);
+    channel::rouse(c.index);
+    awaiting.join();
+    CHECK(put(c.index, 7, 8, {}) == Result::kDone);
+    getting.join();
+  }
+}
+
+// Waiting leaves the message to whoever takes it, and every waiter sees it.
+void a_message_that_is_awaited_stays() {
+  for (int round = 0; round < 100; ++round) {
+    Channel c;
+    std::vector<std::thread> waiters;
+    for (int i = 0; i < 3; ++i)
+      waiters.emplace_back([&] {
+        sync::Wait wait = within(20 * kSecond);
+        CHECK(channel::await(c.index, wait) == Result::kDone);
+      });
+    if (round % 2 == 0) until([&] { return sleepers() == 3; });
+    CHECK(put(c.index, 1, 8, {}) == Result::kDone);
+    for (std::thread& t : waiters) t.join();
+    CHECK_EQUAL(get(c.index, within(0)).tag, 1);
+  }
+}
+
 void closed_channel_is_drained() {
   Channel c;
   CHECK(put(c.index, 7, 8, {}) == Result::kDone);
@@ -436,6 +474,8 @@ int main() {
   sleeping_consumers_are_woken(8, 100);
   for (bool closing : {false, true})
     for (bool with_a_message : {false, true}) calls_reach_every_sleeper(closing, with_a_message);
+  a_wait_can_be_given_up();
+  a_message_that_is_awaited_stays();
   closed_channel_is_drained();
   recovery_wakes_for_the_killed();
   late_bells_ring(20'000 / kSlowdown);

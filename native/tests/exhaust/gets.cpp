@@ -1,4 +1,6 @@
-// Getting from a channel, and a joinable queue's accounts.
+// Getting from a channel, waiting for a message without getting it, and a joinable queue's accounts.
+#include <sys/mman.h>
+
 #include "channels.hpp"
 
 namespace shoal::exhaust {
@@ -105,6 +107,94 @@ class GetAcross final : public Get {
   bool cold_;
 };
 
+// --- await --------------------------------------------------------------------------------------------------------------
+
+// The victim waits in an empty channel for a message that it does not take, a peer behind it for one to take; then one comes, and is the peer's, whatever
+// has become of the victim. `by_call`: first the victim is told to give up.
+class Await final : public Get {
+ public:
+  explicit Await(bool by_call) : Get({.before = 0}), by_call_(by_call) {}
+  void prepare() override {
+    Get::prepare();
+    void* shared = mmap(nullptr, sizeof(bool), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(shared != MAP_FAILED);
+    given_up = static_cast<bool*>(shared);
+  }
+  void operate() override {
+    sync::Wait wait;
+    const Result r = channel::await(channel, wait, given_up);
+    CHECK(r == (by_call_ ? Result::kEmpty : Result::kDone) || r == Result::kInterrupted);
+  }
+  void victim_sleeps() override {
+    peer = start_and_wait_until_asleep([&] { return static_cast<int>(get_number(channel, {})); });
+    if (by_call_) {
+      __atomic_store_n(given_up, true, __ATOMIC_SEQ_CST);
+      channel::rouse(channel);
+    } else {
+      CHECK(put_number(channel, 1, {}, soon()) == Result::kDone);
+    }
+  }
+  void at_death() override {}
+  void check() override {
+    if (peer.pid != 0) {
+      if (by_call_) CHECK(put_number(channel, 1, {}, soon()) == Result::kDone);
+      CHECK(result_of(peer) == 1);
+    }
+    drain(channel, 1, 0);
+  }
+  void finish() override {
+    Get::finish();
+    munmap(given_up, sizeof(bool));
+  }
+
+ private:
+  bool by_call_;
+  bool* given_up = nullptr;
+  Child peer;
+};
+
+// The victim has one peer give up its wait; another one waits for a message, and is not to take that for one.
+class Rouse final : public Get {
+ public:
+  Rouse() : Get({.before = 0}) {}
+  void prepare() override {
+    Get::prepare();
+    void* shared = mmap(nullptr, sizeof(bool), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(shared != MAP_FAILED);
+    given_up = static_cast<bool*>(shared);
+  }
+  void before_steps() override {
+    awaiting = start_and_wait_until_asleep([&] {
+      sync::Wait wait;
+      return channel::await(channel, wait, given_up) == Result::kEmpty ? 10 : 11;
+    });
+    getting = start_and_wait_until_asleep([&] { return static_cast<int>(get_number(channel, {})); });
+  }
+  void operate() override {
+    __atomic_store_n(given_up, true, __ATOMIC_SEQ_CST);
+    channel::rouse(channel);
+  }
+  void at_death() override {}
+  void check() override {
+    if (!__atomic_load_n(given_up, __ATOMIC_SEQ_CST)) {  // nothing has happened: somebody else does it
+      __atomic_store_n(given_up, true, __ATOMIC_SEQ_CST);
+      channel::rouse(channel);
+    }
+    CHECK(result_of(awaiting) == 10);
+    CHECK(put_number(channel, 1, {}, soon()) == Result::kDone);
+    CHECK(result_of(getting) == 1);
+    drain(channel, 1, 0);
+  }
+  void finish() override {
+    Get::finish();
+    munmap(given_up, sizeof(bool));
+  }
+
+ private:
+  bool* given_up = nullptr;
+  Child awaiting, getting;
+};
+
 // --- joinable -----------------------------------------------------------------------------------------------------------
 
 class Joinable : public Get {
@@ -185,6 +275,9 @@ std::vector<Entry> get_operations() {
        [] { return std::unique_ptr<Scenario>(new GetUnrecovered(How{.letter = {.blob = true}})); }},
       {"channel.get.joinable.unrecovered",
        [] { return std::unique_ptr<Scenario>(new JoinableUnrecovered(3, {.blob = true})); }},
+      {"channel.await.asleep", make<Await, false>},
+      {"channel.await.given-up", make<Await, true>},
+      {"channel.rouse", make<Rouse>},
       {"channel.task-done", make<TaskDone>},
   };
 }
