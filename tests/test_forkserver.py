@@ -123,6 +123,72 @@ def test_a_server_killed_while_it_is_asked_is_replaced_too():
     assert process.exitcode == 0
 
 
+KILLED_SERVER = """
+    import os, signal, time
+    from pathlib import Path
+    from shoal._forkserver import server
+
+    # The server is killed when it has handed a child over, before it says so; once.
+    tell, attach, once = server._tell, server._runtime.attach, Path(__file__).with_name("killed")
+    starts = 0
+
+    def tell_nobody(fd, kind, number, descriptors=None):
+        global starts
+        starts += kind == server.protocol.STARTED
+        if starts > EARLIER and not once.exists():
+            once.touch()
+            if KILLS_CHILD:
+                os.kill(number, signal.SIGKILL)
+                time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        tell(fd, kind, number, descriptors)
+
+    def attach_late(fd, token):
+        time.sleep(0.3)
+        attach(fd, token)
+
+    server._tell, server._runtime.attach = tell_nobody, attach_late
+"""
+STARTS_UNDER_IT = """
+    import os, sys, time
+    from pathlib import Path
+    import psutil
+    import shoal
+
+    def told():
+        with open("runs", "a") as runs:
+            runs.write(f"{os.getpid()} ")
+        sys.exit(7)
+
+    if __name__ == "__main__":
+        shoal.set_forkserver_preload(["killed_server"])
+        context = shoal.get_context("forkserver")
+        for start in range(EARLIER):
+            context.Process(target=abs, args=(1,)).start()
+            server = psutil.Process(shoal.forkserver._forkserver._forkserver_pid)
+            while [child.status() for child in server.children()].count("sleeping") != 1 or context.active_children():
+                time.sleep(0.01)
+        process = context.Process(target=told)
+        process.start()
+        process.join()
+        pids = Path("runs").read_text().split()
+        print(pids == [str(process.pid)], process.exitcode)
+"""
+
+
+@pytest.mark.parametrize("earlier", [0, 1], ids=["forked on request", "in reserve"])
+@pytest.mark.parametrize("kills_child", [False, True], ids=["", "with the child"])
+def test_a_child_handed_over_by_a_server_that_was_then_killed_runs_once(
+    earlier: int, kills_child: bool, tmp_path: Path
+):
+    def fill(text: str) -> str:
+        return text.replace("EARLIER", str(earlier)).replace("KILLS_CHILD", str(kills_child))
+
+    done = run_program(tmp_path, fill(STARTS_UNDER_IT), killed_server=fill(KILLED_SERVER))
+    assert done.stdout == "True 7\n", done.stderr
+    assert (tmp_path / "killed").exists()
+
+
 def test_the_next_process_is_the_child_that_the_server_has_in_reserve():
     queue = CONTEXT.SimpleQueue()
     assert run(CONTEXT.Process(target=report, args=(queue,))) == 0

@@ -1,4 +1,5 @@
-// Floor 8: named shared memory as functions. Opening, mapping and closing it is Python's own work; giving it a name that the tree answers for is not.
+// Floor 8: what the tree answers for in the file system, as functions. Opening, mapping and closing is Python's own work; giving a name that the tree
+// answers for is not.
 #include "names/names.hpp"
 
 #include "bindings/types.hpp"
@@ -28,6 +29,21 @@ PyObject* name_link(PyObject*, PyObject* args) {
   Py_RETURN_NONE;
 }
 
+PyObject* directory_make(PyObject*, PyObject* path) {
+  PyObject* bytes = nullptr;
+  if (PyUnicode_FSConverter(path, &bytes) == 0) return nullptr;
+  if (!ensure_attached()) {
+    Py_DECREF(bytes);
+    return nullptr;
+  }
+  const arena::Status status = names::make_directory(PyBytes_AS_STRING(bytes));
+  Py_DECREF(bytes);
+  if (status == arena::Status::kOk) Py_RETURN_NONE;
+  if (status != arena::Status::kSystem) return raise_status(status);
+  errno = arena::last_failure().error;
+  return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
+}
+
 PyObject* name_track(PyObject*, PyObject* args) {
   const char* name = nullptr;
   if (!PyArg_ParseTuple(args, "s", &name) || !ensure_attached()) return nullptr;
@@ -37,10 +53,12 @@ PyObject* name_track(PyObject*, PyObject* args) {
 
 PyObject* name_forget(PyObject*, PyObject* args) {
   int gone = 0;
-  const char* name = nullptr;
-  if (!PyArg_ParseTuple(args, "s|p", &name, &gone)) return nullptr;
-  if (!arena::attached()) return PyBool_FromLong(0);
-  return PyBool_FromLong(names::forget(name, gone != 0 ? names::Forget::kGone : names::Forget::kAll) != 0);
+  PyObject* name = nullptr;
+  if (!PyArg_ParseTuple(args, "O&|p", PyUnicode_FSConverter, &name, &gone)) return nullptr;
+  const names::Forget what = gone != 0 ? names::Forget::kGone : names::Forget::kAll;
+  const bool tracked = arena::attached() && names::forget(PyBytes_AS_STRING(name), what) != 0;
+  Py_DECREF(name);
+  return PyBool_FromLong(tracked);
 }
 
 PyObject* name_is_tracked(PyObject*, PyObject* args) {
@@ -57,6 +75,8 @@ PyObject* memory_limit(PyObject*, PyObject*) {
 PyMethodDef functions[] = {
     {"name_link", name_link, METH_VARARGS,
      "name_link(fd, name, tracked): names an unnamed file of /dev/shm; OSError as of shm_open."},
+    {"directory_make", directory_make, METH_O,
+     "directory_make(path): a directory for this user alone, which the tree answers for; OSError as of mkdir."},
     {"name_track", name_track, METH_VARARGS, "name_track(name): the tree answers for it from now on."},
     {"name_forget", name_forget, METH_VARARGS,
      "name_forget(name, gone=False): no longer; gone: only if its file has been unlinked. False: it was not tracked."},

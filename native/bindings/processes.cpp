@@ -118,17 +118,27 @@ PyObject* slot_cancel(PyObject*, PyObject* obj) {
   return recover_life(token);
 }
 
+// A free slot keeps what its last process said; the generation has moved on by one.
+bool still_speaks_of(const process::Slot& s, process::Token token) {
+  const uint64_t word = s.word.load();
+  const uint64_t generation = process::generation_of(token);
+  return word >> 20 == generation || (word >> 20 == generation + 1 && process::state_of(word) == process::State::kFree);
+}
+
 PyObject* slot_exit_code(PyObject*, PyObject* obj) {
   process::Token token = 0;
   if (!token_argument(obj, token)) return nullptr;
   const process::Slot& s = process::slot(process::slot_of(token));
-  // A free slot keeps what its last process said; the generation has moved on by one.
-  const uint64_t generation = s.word.load() >> 20;
-  const bool same =
-      generation == process::generation_of(token) ||
-      (generation == process::generation_of(token) + 1 && process::state_of(s.word.load()) == process::State::kFree);
-  if (!same || s.exit_code_known.load() == 0) Py_RETURN_NONE;
+  if (!still_speaks_of(s, token) || s.exit_code_known.load() == 0) Py_RETURN_NONE;
   return PyLong_FromLong(s.exit_code.load());
+}
+
+PyObject* slot_claimed_by(PyObject*, PyObject* obj) {
+  process::Token token = 0;
+  if (!token_argument(obj, token)) return nullptr;
+  const process::Slot& s = process::slot(process::slot_of(token));
+  const int32_t pid = s.claimed_by.load();
+  return PyLong_FromLong(still_speaks_of(s, token) ? pid : 0);
 }
 
 PyObject* slot_state(PyObject*, PyObject* obj) {
@@ -211,6 +221,8 @@ PyMethodDef functions[] = {
     {"slot_set_pid", slot_set_pid, METH_VARARGS, "slot_set_pid(token, pid)"},
     {"slot_cancel", slot_cancel, METH_O, "slot_cancel(token): the child was never made; as slot_recover."},
     {"slot_exit_code", slot_exit_code, METH_O, "slot_exit_code(token): what the process said before it left, or None."},
+    {"slot_claimed_by", slot_claimed_by, METH_O,
+     "slot_claimed_by(token): the process that took the slot, gone or not; 0: none has, or it is not known any more."},
     {"slot_state", slot_state, METH_O, "slot_state(token): 'reserved', 'live' or 'gone'."},
     {"set_exit_code", set_exit_code, METH_VARARGS,
      "set_exit_code(code, clean=True): this process is about to leave; clean: no other thread is in the middle of "

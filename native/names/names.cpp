@@ -1,5 +1,6 @@
 #include "names/names.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,15 +16,19 @@ namespace shoal::names {
 
 namespace {
 
-constexpr char kDirectory[] = "/dev/shm/";  // where glibc and musl look
+constexpr char kSharedMemory[] = "/dev/shm/";  // where glibc and musl look
 constexpr uint32_t kWords = (kLongest + 8) / 8;
 constexpr arena::TableShape kShape = {
     arena::kNameTable, arena::kNames, 64, {{arena::kNameWordsAt, 8}, {arena::kNamesAt, arena::kNameBytes}, {0, 0}}};
 thread_local uint32_t hint_ = 0;
 
+bool is_directory(const char* name) { return *name == '/'; }
+
 struct Path {
-  char text[sizeof kDirectory + kLongest];
-  explicit Path(const char* name) { std::snprintf(text, sizeof text, "%s%s", kDirectory, name); }
+  char text[sizeof kSharedMemory + kLongest];
+  explicit Path(const char* name) {
+    std::snprintf(text, sizeof text, "%s%s", is_directory(name) ? "" : kSharedMemory, name);
+  }
 };
 
 // A name as rows keep it: words, zeros after its end.
@@ -37,9 +42,10 @@ struct Text {
   }
 };
 
+int fault_of_length(const char* text) { return std::strlen(text) > kLongest ? ENAMETOOLONG : 0; }
+
 int fault_of(const char* name) {
-  if (*name == 0 || std::strchr(name, '/') != nullptr) return EINVAL;
-  return std::strlen(name) > kLongest ? ENAMETOOLONG : 0;
+  return *name == 0 || std::strchr(name, '/') != nullptr ? EINVAL : fault_of_length(name);
 }
 
 arena::Status failed(int error) {
@@ -58,12 +64,47 @@ Path path_of(const Row& r) {
   for (uint32_t i = 0; i < kWords; ++i) words[i] = r.text[i].load(std::memory_order_relaxed);
   return Path(reinterpret_cast<const char*>(words));
 }
+bool is_directory(const Row& r) { return (r.text[0].load(std::memory_order_relaxed) & 0xff) == '/'; }
+
+// Whether it is what a row speaks of.
+bool is_meant(const Row& r, uint64_t file, const struct stat& s) {
+  if ((file & kByName) == 0) return s.st_ino == file && s.st_dev == r.device.load(std::memory_order_relaxed);
+  return !is_directory(r) || (S_ISDIR(s.st_mode) && (s.st_mode & 077) == 0 && s.st_uid == geteuid());
+}
 
 // Whether the file that a row speaks of still bears the name.
 bool is_there(const Row& r, uint64_t file) {
   struct stat s;
-  if (fstatat(AT_FDCWD, path_of(r).text, &s, AT_SYMLINK_NOFOLLOW) != 0) return false;
-  return (file & kByName) != 0 || (s.st_ino == file && s.st_dev == r.device.load(std::memory_order_relaxed));
+  return fstatat(AT_FDCWD, path_of(r).text, &s, AT_SYMLINK_NOFOLLOW) == 0 && is_meant(r, file, s);
+}
+
+enum class Removal { kDone, kNotOurs, kNotNow };  // kNotNow: no descriptor or no memory for it
+
+Removal refused() {
+  return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? Removal::kNotNow : Removal::kNotOurs;
+}
+
+// Sockets in a directory that nobody else may enter are ours. Whatever else is there somebody has put there, and will want to find.
+Removal remove_directory(const Row& r, uint64_t file) {
+  const Path path = path_of(r);
+  const int fd = open(path.text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return refused();
+  struct stat s;
+  errno = 0;
+  DIR* directory = fstat(fd, &s) == 0 && is_meant(r, file, s) ? fdopendir(fd) : nullptr;
+  if (directory == nullptr) {
+    const Removal why = refused();
+    close(fd);
+    return why;
+  }
+  while (const dirent* entry = readdir(directory))
+    if (fstatat(fd, entry->d_name, &s, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(s.st_mode)) unlinkat(fd, entry->d_name, 0);
+  closedir(directory);
+  return rmdir(path.text) == 0 ? Removal::kDone : Removal::kNotOurs;
+}
+
+Removal remove_file(const Row& r, uint64_t file) {
+  return is_there(r, file) && unlink(path_of(r).text) == 0 ? Removal::kDone : Removal::kNotOurs;
 }
 
 // Frees a row that tracks nothing. The generation in the word makes it harmless to do so twice, or late.
@@ -148,6 +189,11 @@ arena::Status claim(const Text& text, uint32_t& index, Word& claimed) {
   return arena::Status::kOk;
 }
 
+// Tracks whatever will bear the name.
+uint64_t by_name(uint32_t index, Word claimed) {
+  return kByName | static_cast<uint64_t>(claimed.generation()) << 16 | index;
+}
+
 void publish(uint32_t index, Word claimed) {
   const Word tracked = Word::make(State::kTracked, 0, claimed.hash(), claimed.generation());
   word(index).store(tracked.raw);
@@ -210,14 +256,41 @@ arena::Status track(const char* name) {
   if (const arena::Status status = claim(Text(name), index, claimed); status != arena::Status::kOk) return status;
   Row& r = *row(index);
   r.device.store(there ? s.st_dev : 0, std::memory_order_relaxed);
-  r.file.store(there ? s.st_ino : kByName | static_cast<uint64_t>(claimed.generation()) << 16 | index);
+  r.file.store(there ? s.st_ino : by_name(index, claimed));
+  publish(index, claimed);
+  return arena::Status::kOk;
+}
+
+arena::Status make_directory(const char* path) {
+  if (!is_directory(path)) return failed(EINVAL);
+  if (const int fault = fault_of_length(path); fault != 0) return failed(fault);
+  struct stat s;
+  if (fstatat(AT_FDCWD, path, &s, AT_SYMLINK_NOFOLLOW) == 0)
+    return failed(EEXIST);  // before it could be taken for ours
+  uint32_t index = 0;
+  Word claimed{};
+  if (const arena::Status status = claim(Text(path), index, claimed); status != arena::Status::kOk) return status;
+  Row& r = *row(index);
+  uint64_t file = by_name(index, claimed);
+  r.file.store(file);
+  if (mkdir(path, 0700) != 0) {
+    const int error = errno;
+    r.file.store(0);
+    free_row(index, claimed);
+    return failed(error);
+  }
+  // From here on the directory can be told by more than its name.
+  if (fstatat(AT_FDCWD, path, &s, AT_SYMLINK_NOFOLLOW) == 0 && (s.st_ino & kByName) == 0) {
+    r.device.store(s.st_dev, std::memory_order_relaxed);
+    r.file.compare_exchange_strong(file, s.st_ino);
+  }
   publish(index, claimed);
   return arena::Status::kOk;
 }
 
 uint32_t forget(const char* name, Forget what) {
   uint32_t count = 0;
-  if (fault_of(name) != 0) return count;
+  if (fault_of_length(name) != 0) return count;
   for_each_of(name, [&](uint32_t i, Row& r, Word w, uint64_t file) {
     if (what == Forget::kGone && is_there(r, file)) return;
     count += take_back(i, r, w, file) ? 1 : 0;
@@ -227,7 +300,7 @@ uint32_t forget(const char* name, Forget what) {
 
 bool is_tracked(const char* name) {
   bool found = false;
-  if (fault_of(name) == 0)
+  if (fault_of_length(name) == 0)
     for_each_of(name, [&](uint32_t, Row& r, Word, uint64_t file) { found = found || is_there(r, file); });
   return found;
 }
@@ -244,7 +317,9 @@ void recover(uint32_t dead) {
       continue;
     }
     if (w.owner() != dead) continue;
-    if (file != 0 && ((file & kByName) != 0 || is_there(*r, file))) {
+    // What was tracked by its name may come yet, but for a directory, whose maker is dead.
+    const bool awaited = (file & kByName) != 0 && !is_directory(*r);
+    if (file != 0 && (awaited || is_there(*r, file))) {
       publish(i, w);
     } else {
       r->file.store(0);
@@ -253,11 +328,18 @@ void recover(uint32_t dead) {
   }
 }
 
+bool is_anything_tracked() {
+  bool found = false;
+  for_each([&](uint32_t, Row&, Word, uint64_t) { found = true; });
+  return found;
+}
+
 uint32_t remove_all() {
   uint32_t removed = 0;
   for_each([&](uint32_t i, Row& r, Word w, uint64_t file) {
-    if (is_there(r, file) && unlink(path_of(r).text) == 0) ++removed;
-    take_back(i, r, w, file);
+    const Removal removal = is_directory(r) ? remove_directory(r, file) : remove_file(r, file);
+    removed += removal == Removal::kDone ? 1 : 0;
+    if (removal != Removal::kNotNow) take_back(i, r, w, file);
   });
   return removed;
 }

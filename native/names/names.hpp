@@ -1,7 +1,8 @@
-// Floor 3: named shared memory (files in /dev/shm) that the tree answers for. Whoever is there when the tree's last process has gone (the
-// watcher) unlinks what is still tracked then, and nothing else: a row says not only the name but which file bears it.
+// Floor 3: what the tree answers for in the file system: named shared memory (files in /dev/shm), and the directories that it has made for sockets. Whoever
+// is there when the tree's last process has gone (the watcher) removes what is still tracked then, and nothing else: a row says not only the name but which
+// file bears it. A name of shared memory has no slash in it, the path of a directory begins with one.
 //
-//   FREE --link, track--> CLAIMED(by slot) --> TRACKED --forget--> FREE, next generation
+//   FREE --link, track, make_directory--> CLAIMED(by slot) --> TRACKED --forget--> FREE, next generation
 //
 // What is tracked is said by one word, `file`: 0 is nothing. The claim is the row's owner word; the rest of a row is written under the claim and does not
 // change until the row is free again. Segments in the sense of channels have nothing to do with these.
@@ -14,7 +15,7 @@
 
 namespace shoal::names {
 
-constexpr uint32_t kLongest = 255;  // bytes: NAME_MAX, which shm_open keeps to
+constexpr uint32_t kLongest = 255;  // bytes: NAME_MAX, which shm_open keeps to; a socket's path may have 107
 
 enum class State : uint32_t { kFree = 0, kClaimed = 1, kTracked = 2 };
 
@@ -49,6 +50,9 @@ arena::Status link(int fd, const char* name);
 arena::Status link_untracked(int fd, const char* name);
 // From now on the tree answers for the name: for the file that bears it now, or, if none does, for whichever will at the end.
 arena::Status track(const char* name);
+// Makes a directory that only this user may enter; tracked from the moment that it is there. The path is an absolute one that nobody else will think of: for
+// the time of this call the path alone says which directory it is.
+arena::Status make_directory(const char* path);
 
 // kGone: only rows whose file does not bear the name any more, as after an unlink.
 enum class Forget { kAll, kGone };
@@ -56,9 +60,11 @@ enum class Forget { kAll, kGone };
 uint32_t forget(const char* name, Forget what);
 bool is_tracked(const char* name);
 
-// What a dead process was about to track: is tracked if it got as far as the link.
+// What a dead process was about to track: is tracked if it got as far as the link, or the directory.
 void recover(uint32_t dead);
-// Unlinks what is tracked, of a tree that has ended. Returns how many files.
+// Removes what is tracked, of a tree that has ended: files, and directories with the sockets in them, if there is nothing else. Returns how many. What there is
+// no descriptor for at the moment stays tracked.
 uint32_t remove_all();
+bool is_anything_tracked();
 
 }  // namespace shoal::names

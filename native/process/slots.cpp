@@ -49,6 +49,7 @@ uint32_t find_free(uint32_t flags, Token parent) {
     s.running = 0;
     s.journal = 0;
     s.exit_code_known = 0;
+    s.claimed_by = 0;
     s.flags = flags;
     if ((flags & kForked) != 0) {
       // What the parent itself holds by inheritance, the child holds too.
@@ -81,6 +82,7 @@ bool settle(uint32_t index, uint32_t flags) {
   if (state_of(word) != State::kReserved) return false;  // given up by the others: we were too late
   if (!s.word.compare_exchange_strong(word, word_of(word >> 20, State::kLive))) return false;
   mine_ = index;
+  s.claimed_by = getpid();
   // SYNC POINT with recovery, which marks the parent's slot before it looks for dependents: either it sees this one, or this one sees the mark.
   if ((s.flags.load() & kDependent) != 0 && is_gone(s.parent.load())) end_self();
   announce();

@@ -37,6 +37,7 @@ struct Slot {
   std::atomic<uint64_t> reserved_at;              // nanoseconds
   std::atomic<int32_t> exit_code;                 // what it said before a clean exit
   std::atomic<uint32_t> exit_code_known;
+  std::atomic<int32_t> claimed_by;   // the process that has, or had, it LIVE; kept until the slot is reserved again
   std::atomic<uint64_t> journal;     // a pool worker's (task/journal.hpp): the name of a blob; 0: none
   alignas(64) pthread_mutex_t life;  // the life token: robust, locked by the main thread for life
 };

@@ -4,7 +4,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include <string>
 
@@ -86,6 +88,58 @@ void what_is_tracked_goes_and_nothing_else() {
   CHECK_EQUAL(rows(), 0);
 }
 
+std::string directory_of(const std::string& what) { return "/tmp/" + name_of(what); }
+Status make(const std::string& path) { return names::make_directory(path.c_str()); }
+
+void bind_at(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strcpy(address.sun_path, path.c_str());
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  close(fd);
+}
+
+void directories_go_with_their_sockets_and_nothing_else() {
+  const std::string mine = directory_of("mine"), shared = directory_of("shared"), gone = directory_of("gone");
+  CHECK(make("relative") == Status::kSystem && arena::last_failure().error == EINVAL);
+  CHECK(make("/" + std::string(names::kLongest, 'x')) == Status::kSystem &&
+        arena::last_failure().error == ENAMETOOLONG);
+  CHECK(make("/tmp/shoal-test-nowhere/x") == Status::kSystem && arena::last_failure().error == ENOENT);
+  CHECK_EQUAL(rows(), 0);
+  for (const std::string& path : {mine, shared, gone}) CHECK(make(path) == Status::kOk);
+  struct stat s;
+  CHECK(stat(mine.c_str(), &s) == 0 && (s.st_mode & 0777) == 0700);
+  CHECK(make(mine) == Status::kSystem && arena::last_failure().error == EEXIST);
+  for (const char* name : {"/a", "/b"}) bind_at(mine + name);
+  bind_at(shared + "/a");
+  CHECK(mkdir((shared + "/theirs").c_str(), 0700) == 0);
+  CHECK(symlink(mine.c_str(), (shared + "/link").c_str()) == 0);
+  // Removed, and made again by somebody else, whose it is. (On some file systems it has the number of the first: another one is made in between.)
+  CHECK(rmdir(gone.c_str()) == 0 && mkdir(directory_of("between").c_str(), 0700) == 0 &&
+        mkdir(gone.c_str(), 0700) == 0);
+  CHECK(rmdir(directory_of("between").c_str()) == 0);
+  CHECK_EQUAL(names::remove_all(), 1);
+  CHECK(access(mine.c_str(), F_OK) != 0 && access((shared + "/a").c_str(), F_OK) != 0 &&
+        access(gone.c_str(), F_OK) == 0);
+  CHECK(unlink((shared + "/link").c_str()) == 0 && rmdir((shared + "/theirs").c_str()) == 0);
+  CHECK(rmdir(shared.c_str()) == 0 && rmdir(gone.c_str()) == 0);
+  CHECK_EQUAL(rows(), 0);
+}
+
+// What its maker has removed is forgotten, and its row used again.
+void directories_are_forgotten() {
+  for (int i = 0; i < 1'000; ++i) {
+    const std::string path = directory_of("again");
+    CHECK(make(path) == Status::kOk);
+    CHECK_EQUAL(names::forget(path.c_str(), Forget::kGone), 0);
+    CHECK(rmdir(path.c_str()) == 0);
+    CHECK_EQUAL(names::forget(path.c_str(), Forget::kGone), 1);
+  }
+  CHECK_EQUAL(arena::grown(arena::kNameTable), 64);
+  CHECK_EQUAL(rows(), 0);
+}
+
 void a_name_can_be_answered_for_before_there_is_a_file() {
   const File early, late;
   CHECK(names::track(name_of("late").c_str()) == Status::kOk);
@@ -150,6 +204,11 @@ void kills_leave_nothing() {
           ++shared->progress[c];
           CHECK(unlink(path_of(name).c_str()) == 0);
           names::forget(name.c_str(), Forget::kGone);
+          const std::string path = "/tmp/" + name;
+          CHECK(make(path) == Status::kOk);
+          bind_at(path + "/a");
+          CHECK(unlink((path + "/a").c_str()) == 0 && rmdir(path.c_str()) == 0);
+          names::forget(path.c_str(), Forget::kGone);
         }
       }));
     until([&] { return shared->progress[0] > round && shared->progress[1] > round && shared->progress[2] > round; });
@@ -157,9 +216,13 @@ void kills_leave_nothing() {
     for (const pid_t pid : children) end(pid, SIGKILL);
     recovery::recover_all();
     uint32_t left = 0;
-    for (const pid_t pid : children) left += there("shoal-test-" + std::to_string(pid)) ? 1 : 0;
+    const auto is_left = [](pid_t pid) {
+      const std::string name = "shoal-test-" + std::to_string(pid);
+      return (there(name) ? 1 : 0) + (access(("/tmp/" + name).c_str(), F_OK) == 0 ? 1 : 0);
+    };
+    for (const pid_t pid : children) left += is_left(pid);
     CHECK_EQUAL(names::remove_all(), left);
-    for (const pid_t pid : children) CHECK(!there("shoal-test-" + std::to_string(pid)));
+    for (const pid_t pid : children) CHECK_EQUAL(is_left(pid), 0);
     CHECK_EQUAL(rows(), 0);
   }
 }
@@ -169,6 +232,8 @@ void kills_leave_nothing() {
 int main() {
   void (*const cases[])() = {bad_names_are_refused,
                              what_is_tracked_goes_and_nothing_else,
+                             directories_go_with_their_sockets_and_nothing_else,
+                             directories_are_forgotten,
                              a_name_can_be_answered_for_before_there_is_a_file,
                              rows_are_used_again,
                              threads_agree,

@@ -4,7 +4,7 @@
 //
 //   shoal-watcher --detach DESCRIPTOR    starts itself as nobody's child
 //   shoal-watcher --stand-by DESCRIPTOR LINE   waits for the end of the watcher at the other end of the line, and becomes it
-//   shoal-watcher DESCRIPTOR             leaves when the last process of the tree has gone, and takes away the named memory that it left
+//   shoal-watcher DESCRIPTOR             leaves when the last process of the tree has gone, and takes away the named memory and the sockets that it left
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -36,6 +36,7 @@ constexpr int kLookAtUnclaimed =
     1'000;  // ms, while there are slots of which nothing tells: without a process, for the most part
 constexpr int kTriesToTakeOver = 5'000;  // one in a millisecond
 constexpr uint64_t kChanged = UINT64_MAX, kStandByGone = UINT64_MAX - 1;
+constexpr int kTriesToRemove = 1'000;
 constexpr useconds_t kLetStartsFinish = 10'000;  // microseconds
 
 void forget(uint32_t i) {
@@ -177,7 +178,8 @@ int main(int argc, char** argv) {
       forget(i);
     }
   }
-  names::remove_all();
+  for (int tries = 0; names::remove_all(), names::is_anything_tracked() && tries < kTriesToRemove; ++tries)
+    usleep(kLetStartsFinish);
   process::cease_to_watch();
   other.dismiss();
   return 0;

@@ -17,6 +17,7 @@ def fork_token() -> int: ...              # after os.fork() in the parent: the t
 def slot_set_pid(token: int, pid: int) -> None: ...  # the parent tells the slot its child's pid (so that a death before the claim is noticed)
 def slot_cancel(token: int) -> bool: ...  # the child was never made; as slot_recover
 def slot_exit_code(token: int) -> int | None: ...    # what the child wrote before a clean exit
+def slot_claimed_by(token: int) -> int: ...          # the process that took the slot, dead or alive; 0: none has, or nobody knows any more
 def slot_state(token: int) -> str: ...    # "reserved" | "live" | "gone"
 def set_exit_code(code: int, clean: bool = True) -> None: ...  # a child, just before it leaves
 def my_slot() -> int: ...
@@ -24,12 +25,13 @@ def watcher_start() -> None: ...          # starts the tree's watcher if none is
 def watcher_pid() -> int: ...
 def slot_recover(token: int) -> bool: ...  # True once all that a dead process held is back, whoever gives it; False: alive, or a second is over
 
-# --- named shared memory (floor 3) ---------------------------------------------------------------------------------------
-# Names are those of files in /dev/shm, without a slash.
+# --- what the tree answers for in the file system (floor 3) ----------------------------------------------------------------
+# Names are those of files in /dev/shm, without a slash; `name_forget` takes the absolute paths of directories as well.
 def name_link(fd: int, name: str, tracked: bool) -> None: ...   # names an O_TMPFILE of /dev/shm; FileExistsError, OSError as of shm_open
 def name_track(name: str) -> None: ...                           # the tree answers for it: what it is now, or, if there is none, at the end
 def name_forget(name: str, gone: bool = False) -> bool: ...      # gone: only if its file has been unlinked
 def name_is_tracked(name: str) -> bool: ...
+def directory_make(path: str) -> None: ...                       # for this user alone; taken away at the end, with the sockets in it. OSError as of mkdir
 def memory_limit() -> int: ...            # bytes
 
 # --- references in messages --------------------------------------------------------------------------------------------

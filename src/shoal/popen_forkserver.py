@@ -83,14 +83,17 @@ class Popen(popen_spawn_posix.Popen):
                     raise
                 if answer and protocol.ANSWER.unpack(answer)[0] != protocol.FAILED:
                     return self._take(slot, line, answer, descriptors)
-                line.close()
                 if answer:
+                    line.close()
                     forkserver.give_up(server, ending=True)
                     raise ForkServerError(
                         "the fork server could not import what set_forkserver_preload(..., on_error='fail') names; "
                         "its traceback is on standard error"
                     )
                 forkserver.give_up(server)
+                if sent and self._take_unannounced(slot, line):
+                    return 0
+                line.close()
         finally:
             for fd in temporary:
                 os.close(fd)
@@ -109,6 +112,29 @@ class Popen(popen_spawn_posix.Popen):
         self.sentinel = descriptors[0] if descriptors else self._line
         self._descriptors += (self._line, *descriptors)
         return 0
+
+    def _take_unannounced(self, slot: Reserved, line: socket.socket) -> bool:
+        """Take the child that the server had made before it was killed, if it had: the slot says so (see `protocol`)."""
+        if _native.slot_state(slot.token) == "reserved":
+            return False
+        pid = _native.slot_claimed_by(slot.token)
+        if pid == 0:
+            line.close()
+            raise ForkServerError(
+                "the fork server was killed while it was starting the process, and so was the process: it may or may not have begun to run"
+            )
+        self.pid = pid
+        self._token = slot.given_to(0)
+        self._line = line.detach()
+        self.sentinel = self._line  # readable for ever: right for a child that has ended
+        self._descriptors += (self._line,)
+        # A number is used again only after its process has died, and then the slot says so: it was alive, and this is its descriptor.
+        sentinel = _runtime.pidfd_of(pid)
+        if sentinel >= 0:
+            self._descriptors += (sentinel,)
+            if _native.slot_state(slot.token) == "live":
+                self.sentinel = sentinel
+        return True
 
     def _take_status(self, flag: int) -> int | None:
         if self._line < 0:  # a fresh interpreter after all: this process's own child

@@ -18,6 +18,7 @@ import threading
 from contextlib import suppress
 
 from shoal import _standard
+from shoal._runtime import temporary
 from shoal._runtime.threads import harmless
 from shoal.errors import DescriptorLostError
 
@@ -103,7 +104,7 @@ class _ResourceSharer:
             thread.join(timeout)
 
     def _start(self) -> None:
-        path = f"{_standard.util.get_temp_dir()}/descriptors-{secrets.token_hex(4)}"
+        path = f"{temporary.directory()}/descriptors-{secrets.token_hex(4)}"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             listener.bind(path)

@@ -69,7 +69,7 @@ def see_to_watcher() -> None:
     global _looked_at
     now = time.monotonic()
     if now - _looked_at >= LOOK_EVERY:
-        _runtime.start_watcher()
+        _runtime.answer_for_names()
         _looked_at = now
 
 

@@ -9,10 +9,16 @@ import time
 from typing import Any
 
 import shoal
+from shoal.connection import Listener
 
 
 def sleep_long(_: object = None) -> None:
     time.sleep(60)
+
+
+def listen(event: Any) -> None:
+    with Listener():
+        say_ready(event)
 
 
 def say_ready(event: Any) -> None:

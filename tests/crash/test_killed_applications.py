@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from crash_programs import Program, refused
 from crash_table import METHODS, SECONDS, Case, each
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HEAD = """
 import json, sys, threading, time
@@ -76,8 +73,30 @@ OF_NO_DAEMONS = """
     result = pool.map_async(tasks.sleep_long, range(10), chunksize=1)
     time.sleep(0.1)
 """
+LISTENER = """
+    from shoal.connection import Listener
+    listener = Listener()
+"""
+MANAGER = """
+    manager = context.Manager()
+    proxy = manager.dict()
+"""
+DESCRIPTORS = """
+    from shoal.reduction import DupFd
+    kept = DupFd(0)
+"""
+LISTENING_DAEMON = """
+    event = context.Event()
+    process = context.Process(target=tasks.listen, args=(event,), daemon=True)
+    process.start()
+    event.wait()
+"""
 
 APPLICATIONS = [
+    Case("a listener", LISTENER),
+    Case("a manager", MANAGER),
+    Case("a descriptor to be fetched", DESCRIPTORS),
+    Case("a daemon that listens", LISTENING_DAEMON),
     Case("a pool at work", POOL_AT_WORK),
     Case("an idle pool", IDLE_POOL),
     Case("a daemon", DAEMON),
@@ -86,6 +105,7 @@ APPLICATIONS = [
     Case("pools three deep", NESTED),
     Case("a pool of workers that say they are no daemons", OF_NO_DAEMONS, methods=("fork",)),
 ]
+MAKES_FILES = {LISTENER, MANAGER, DESCRIPTORS, LISTENING_DAEMON}
 
 
 def assert_nothing_is_left(program: Program, survivors: set[int] = frozenset()) -> None:
@@ -98,8 +118,37 @@ def test_a_killed_application_leaves_nothing(case: Case, method: str, tmp_path: 
     with Program(HEAD + case.act + TAIL, method, tmp_path) as program:
         program.line()
         program.wait_until_ready()
+        assert bool(program.files()) == (case.act in MAKES_FILES)
         program.kill()
         assert_nothing_is_left(program)
+
+
+NAMED_MEMORY = """
+import time
+import psutil
+from shoal import _native
+from shoal.shared_memory import SharedMemory
+
+block = SharedMemory(create=True, size=10)
+while not (pid := _native.watcher_pid()) or not (watcher := psutil.Process(pid)).children():
+    time.sleep(0.01)
+both = [watcher, *watcher.children()]
+for process in both:
+    process.suspend()
+for process in both:
+    process.kill()
+for process in both:
+    process.wait()
+print(block.name, flush=True)
+"""
+
+
+def test_named_memory_goes_though_the_watcher_and_its_stand_by_were_killed_at_once(tmp_path: Path) -> None:
+    with Program(NAMED_MEMORY, "", tmp_path) as program:
+        name = program.line()
+        assert not program.end()
+        assert not program.gone_but(set(), SECONDS)
+        assert not Path("/dev/shm", name).exists()  # noqa: S108 - where named memory lies
 
 
 PLAIN_CHILD = """

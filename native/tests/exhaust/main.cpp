@@ -96,7 +96,10 @@ void meet_error(Scenario& scenario, int error, uint32_t held) {
   const std::vector<int> errors = errors_of_call(scenario.victim.pid);
   std::fill(std::begin(report_->errors), std::end(report_->errors), 0);
   std::copy_n(errors.begin(), std::min(errors.size(), std::size(report_->errors) - 1), report_->errors);
-  if (error == kAsk) _exit(0);
+  if (error == kAsk) {
+    scenario.abandon();
+    _exit(0);
+  }
   const bool to_its_end = fail_call(scenario, error);
   report_->gave_up = !to_its_end;
   if (to_its_end) {
@@ -143,7 +146,10 @@ void run_case(const Entry& entry, const Point* point, int error) {
     std::copy(points.begin(), points.end(), report_->points);
   } else {
     report_->strayed = !advance(*scenario, *point);
-    if (error != 0 && report_->strayed) _exit(0);  // it makes no such call this time
+    if (error != 0 && report_->strayed) {  // it makes no such call this time
+      scenario->abandon();
+      _exit(0);
+    }
     if (error != 0) meet_error(*scenario, error, held);
   }
   if (!report_->gave_up) {

@@ -1,9 +1,13 @@
-// Named shared memory: what the tree answers for goes when it ends, what it does not answer for stays, wherever in between somebody is killed.
+// Named shared memory, and directories for sockets: what the tree answers for goes when it ends, what it does not answer for stays, wherever in between
+// somebody is killed.
 #include "names/names.hpp"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
+#include <cstring>
 #include <string>
 
 #include "recovery/recovery.hpp"
@@ -50,9 +54,10 @@ class Named : public Scenario {
   }
   void finish() override {
     names::remove_all();
-    ::unlink(path_of(name).c_str());
+    abandon();
     close(fd);
   }
+  void abandon() override { ::unlink(path_of(name).c_str()); }
 
  protected:
   virtual void set_up() {}
@@ -155,6 +160,9 @@ class Track final : public Named {
 // Who takes everything away is killed in the middle of it, and another begins again.
 class End final : public Named {
  public:
+  void abandon() override {
+    for (const char* more : {"", "-again", "-other"}) ::unlink(path_of(name + more).c_str());
+  }
   void operate() override { names::remove_all(); }
   void check() override {
     names::remove_all();
@@ -209,6 +217,113 @@ class Recover final : public Named {
   Child dead;
 };
 
+// --- directories ---
+
+class InDirectory : public Scenario {
+ public:
+  void prepare() override {
+    path = "/tmp/shoal-exhaust-" + std::to_string(getpid());
+    abandon();  // what a case that was ended has left
+    set_up();
+  }
+  void finish() override { abandon(); }
+  void abandon() override {
+    for (const char* name : {"last", "first", "file"}) ::unlink((path + "/" + name).c_str());
+    rmdir(path.c_str());
+  }
+
+ protected:
+  virtual void set_up() {}
+  void make() const { CHECK(names::make_directory(path.c_str()) == arena::Status::kOk); }
+  bool there() const { return access(path.c_str(), F_OK) == 0; }
+  void bind_in_it(const char* name) const {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strcpy(address.sun_path, (path + "/" + name).c_str());
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    close(fd);
+  }
+  // The end of the tree takes it away, with the sockets in it.
+  void ends() const {
+    CHECK(there() && none_claimed() && rows() == 1);
+    bind_in_it("last");
+    CHECK(names::remove_all() == 1);
+    CHECK(!there() && rows() == 0);
+  }
+  std::string path;
+};
+
+class Make final : public InDirectory {
+ public:
+  void operate() override { names::make_directory(path.c_str()); }
+  void check() override {
+    CHECK(rows() == (there() ? 1 : 0));
+    if (!there()) make();
+    ends();
+  }
+};
+
+// Somebody else has made it: it is his.
+class MakeTaken final : public InDirectory {
+ public:
+  void operate() override { names::make_directory(path.c_str()); }
+  void check() override { CHECK(rows() == 0 && names::remove_all() == 0 && there()); }
+
+ private:
+  void set_up() override { CHECK(mkdir(path.c_str(), 0700) == 0); }
+};
+
+// Who takes it away is killed in the middle of that, and another begins again. With a file in it that is not ours it stays.
+class EndOfDirectory final : public InDirectory {
+ public:
+  explicit EndOfDirectory(bool shared) : shared_(shared) {}
+  void operate() override { names::remove_all(); }
+  void check() override {
+    names::remove_all();
+    CHECK(rows() == 0 && there() == shared_ && access((path + "/first").c_str(), F_OK) != 0);
+    CHECK(access((path + "/file").c_str(), F_OK) == (shared_ ? 0 : -1));
+  }
+
+ private:
+  void set_up() override {
+    make();
+    bind_in_it("first");
+    if (shared_) close(open((path + "/file").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  }
+  bool shared_;
+};
+
+// Recovery of one that had made it but not said so (`made`), or had said what it was going to make.
+class RecoverMaker final : public InDirectory {
+ public:
+  explicit RecoverMaker(bool made) : made_(made) {}
+  void operate() override { recovery::recover(dead.slot); }
+  void recover_victim() override {
+    recovery::recover(dead.slot);
+    recover(victim);
+  }
+  void check() override {
+    CHECK(rows() == (made_ ? 1 : 0));
+    if (!made_) make();
+    ends();
+  }
+
+ private:
+  void set_up() override {
+    dead = killed_after([&] {
+      make();
+      const names::Word w{names::word(0).load()};
+      CHECK(w.state() == names::State::kTracked);
+      names::word(0) = names::Word::make(names::State::kClaimed, process::mine(), w.hash(), w.generation()).raw;
+      names::row(0)->file = names::kByName | 7;
+      if (!made_) rmdir(path.c_str());
+    });
+  }
+  bool made_;
+  Child dead;
+};
+
 }  // namespace
 
 std::vector<Entry> name_operations() {
@@ -222,6 +337,12 @@ std::vector<Entry> name_operations() {
       {"name.end", make<End>},
       {"name.recovery", make<Recover, true>},
       {"name.recovery.unlinked", make<Recover, false>},
+      {"name.directory", make<Make>},
+      {"name.directory.taken", make<MakeTaken>},
+      {"name.directory.end", make<EndOfDirectory, false>},
+      {"name.directory.end.shared", make<EndOfDirectory, true>},
+      {"name.directory.recovery", make<RecoverMaker, true>},
+      {"name.directory.recovery.unmade", make<RecoverMaker, false>},
   };
 }
 

@@ -70,6 +70,7 @@ class Scenario {
   virtual void recover_victim() { recover(victim); }
   virtual void check() = 0;  // survivor, after recovery
   virtual void finish() {}   // survivor: lets go of what prepare() made
+  virtual void abandon() {}  // survivor, in a case that ends before that: takes away what would stay in the file system
 
   Child victim;
   bool failing = false;  // one of the victim's system calls has failed

@@ -34,22 +34,15 @@ def arbitrary_address(family: str) -> Any:
 
 def _free_path() -> str:
     import secrets  # noqa: PLC0415 - for listeners only
-    import tempfile  # noqa: PLC0415
+
+    from shoal._runtime import temporary  # noqa: PLC0415
 
     name = f"listener-{secrets.token_hex(4)}"
-    path = f"{_standard.util.get_temp_dir()}/{name}"
+    path = f"{temporary.directory()}/{name}"
     if len(os.fsencode(path)) <= LONGEST_PATH:
         return path
-    # $TMPDIR is too deep for a socket. A directory of its own is removed with the process, like the other one.
-    directory = tempfile.mkdtemp(prefix="pymp-", dir="/tmp")
-    _standard.util.Finalize(None, _remove_directory, args=(directory,), exitpriority=-100)
-    return f"{directory}/{name}"
-
-
-def _remove_directory(path: str) -> None:
-    import shutil  # noqa: PLC0415
-
-    shutil.rmtree(path, ignore_errors=True)
+    # $TMPDIR is too deep for a socket.
+    return f"{temporary.make_directory('/tmp')}/{name}"  # noqa: S108 - a directory for this user alone
 
 
 def address_type(address: Any) -> str:

@@ -9,6 +9,9 @@ is one message with the end of a second socket pair, made for this child alone:
     server -> client   (on the child's socket) ENDED exit code
 
 The child reads what is meant for it, so the server never waits for a client, nor a client for a child. All sockets keep messages apart (SOCK_SEQPACKET).
+
+The child keeps its end of its socket until it has claimed the slot. So a server that was killed between handing the request to a child and saying STARTED leaves
+no doubt: when the client's end reports the end of file, either somebody has claimed the slot, and is the child, or nobody ever will.
 """
 
 from __future__ import annotations

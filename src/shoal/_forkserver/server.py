@@ -297,10 +297,10 @@ def _run(fd: int, main_module: MainModule) -> int:
     """Take what the client sends, and be that process. Runs in the child."""
     sock = protocol.Socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
     head = protocol.receive_head(sock)
-    sock.close()
     file, arena, parent_sentinel, server, *given = head.descriptors
     tracker = given.pop(0) if head.tracker else None
     _runtime.attach(arena, head.token)
+    sock.close()  # not before: a client whose server was killed meanwhile takes it that nobody will claim the slot any more
     spawn.inherit(tracker, server)
     spawn.inherited_fds = given
     spawn.received = dict(zip(head.numbers, head.descriptors, strict=True))

@@ -16,12 +16,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["attach", "descriptor", "ensure", "in_forked_child", "own_pidfd", "pidfd_of", "start_watcher"]
+__all__ = [
+    "answer_for_names",
+    "attach",
+    "descriptor",
+    "ensure",
+    "in_forked_child",
+    "own_pidfd",
+    "pidfd_of",
+    "start_watcher",
+]
 
 server_fd = -1  # the socket by which to ask the tree's fork server; -1 if none is known
 
 unseen_threads = 0  # this process's threads that `threading` does not know; see `shoal._runtime.threads`
 
+LAST_BUT_ONE = -100_000  # of all finalizers: after those that take names away, before `leaving` says good-bye
+
+_answers_for_names = 0  # the process that has said it will see to the watcher when it ends
 _fd = -1
 _pidfd: tuple[int, int] = (0, -1)  # whose, and its descriptor
 _pidfds_work: bool | None = None
@@ -55,6 +67,17 @@ def start_watcher() -> None:
     from shoal import _native  # noqa: PLC0415 - only once something is shared
 
     _native.watcher_start()
+
+
+def answer_for_names() -> None:
+    """See to it that the tree has a watcher now, and when this process ends: something has a name that only the watcher takes away."""
+    global _answers_for_names
+    start_watcher()
+    if _answers_for_names != os.getpid():
+        from shoal import _standard  # noqa: PLC0415 - only for what has names
+
+        _answers_for_names = os.getpid()
+        _standard.util.Finalize(None, start_watcher, exitpriority=LAST_BUT_ONE)
 
 
 def in_forked_child(hook: Callable[[], object]) -> None:
