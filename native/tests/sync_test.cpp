@@ -1,4 +1,7 @@
 // What the synchronisation objects do, with threads over one arena.
+#include <sched.h>
+
+#include "sync/company.hpp"
 #include "sync/turn.hpp"
 #include "sync_support.hpp"
 
@@ -195,6 +198,31 @@ void a_turn_that_is_kept_is_passed_by() {
   CHECK(!sync::turn::is_wanted());
 }
 
+void nobody_spins_for_those_on_its_own_core() {
+  std::thread([] {
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(sched_getcpu(), &here);
+    CHECK(sched_setaffinity(0, sizeof here, &here) == 0);
+    sync::Side mine, other;
+    uint32_t looks = 0;
+    const auto third_look = [&] { return ++looks == 3; };
+    sync::leave_word(other);
+    CHECK(!sync::spin_for(other, &mine, third_look) && looks == 0);
+    other.stay_awake = 1;  // unless it is asked to
+    CHECK(sync::spin_for(other, &mine, third_look) == (arena::header().cores > 1));
+    other.stay_awake = 0;
+    // It may ask the other side, now and then; and never leaves it asked.
+    for (uint32_t i = 0; i < 4 * sync::kOftenTogether; ++i) {
+      CHECK(!sync::spin_for(other, &mine, [] { return false; }));
+      CHECK(mine.stay_awake == 0);
+    }
+    other.seen_on = 0;
+    looks = 0;
+    CHECK(sync::spin_for(other, &mine, third_look) == (arena::header().cores > 1));
+  }).join();
+}
+
 }  // namespace
 
 int main() {
@@ -209,6 +237,7 @@ int main() {
   notify_reaches_the_oldest(200);  // more than there are places
   barrier_separates_generations();
   barrier_breaks_and_is_reset();
+  nobody_spins_for_those_on_its_own_core();
   turns_go_round();
   a_turn_that_is_kept_is_passed_by();
   CHECK(nodes_in_use() == 0);
