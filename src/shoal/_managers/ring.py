@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Offer", "Ring", "accept", "suits", "take_over"]
 
-UNDER_WAY = 1 << 20  # bytes in one direction before `send` waits
+UNDER_WAY = 0  # no bound: a client waits for each answer, and what it tells without waiting is small
 WORDS = 4  # a reference is so many numbers
 
 
