@@ -125,3 +125,31 @@ def test_a_size_that_is_none_is_refused(pool: Pool, method: str, wrong: Any, err
         getattr(pool, method)(abs, [1], buffersize=wrong)
     with pytest.raises(TypeError, match="positional"):
         getattr(pool, method)(abs, [1], 1, 2)
+
+
+class LoadsNowhere:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no number",)
+
+
+def bad_every_hundredth(number: int) -> Any:
+    return LoadsNowhere() if number % 100 == 0 else number
+
+
+# A whole report of outcomes fails for the one in it that cannot be loaded: more of them than are read ahead, so that uncounted ones would end the reading.
+@pytest.mark.parametrize("chunksize", [300, 2 * BUFFER])
+def test_outcomes_that_cannot_be_loaded_count_as_taken(chunksize: int, method: str) -> None:
+    count = 3 * BUFFER
+    with shoal.get_context("fork").Pool(1) as pool:
+        outcomes = getattr(pool, method)(bad_every_hundredth, range(count), chunksize=chunksize)
+        good, bad = [], 0
+        for _ in range(count):
+            try:
+                good.append(outcomes.next(SECONDS))
+            except ValueError:
+                bad += 1
+        with pytest.raises(StopIteration):
+            outcomes.next(SECONDS)
+    assert good == sorted(set(good))
+    assert bad >= count // 100
+    assert not any(number % 100 == 0 for number in good)

@@ -32,6 +32,7 @@ from shoal import _native, forkserver
 
 FULL = 600.0  # seconds, unless told
 LEAVING = 100_000  # tasks, each in a worker of its own, in a full run
+MINUTE = 60.0  # seconds for which one pool of each kind loses a worker every 50 ms, in a full run
 PAUSE = 0.05  # seconds between two blows, on average
 STOPPED = 0.05  # seconds that a stopped process stays so, at most
 SETTLE = 20.0  # seconds until everything must be as it was
@@ -140,6 +141,9 @@ def soak(seconds: float, seed: int, methods: list[str]) -> int:
         place = Path(directory)
         running: list[parts.Part] = [parts.PoolPart(context, place, seed) for context in contexts.values()]
         first = next(iter(contexts.values()))
+        running += [
+            parts.KilledWorkers(context, place, seed, min(MINUTE, seconds / 5)) for context in contexts.values()
+        ]
         running.append(parts.QueuePart(first, place))
         running.append(parts.BriefPools(first, seed))
         running.append(
@@ -150,9 +154,8 @@ def soak(seconds: float, seed: int, methods: list[str]) -> int:
         blows.let_go(all_of_them=True)
         for part in running:
             part.finish()
+            report(part)
         found = [what for part in running for what in part.violations()]
-        for part in running:
-            print(f"{part.name}: {part.done} done")
         lost = sum(len(part.history.lost) for part in running if isinstance(part, parts.PoolPart | parts.QueuePart))
         del running, part
         blows._running.clear()
@@ -162,6 +165,12 @@ def soak(seconds: float, seed: int, methods: list[str]) -> int:
     for what in found:
         print(f"VIOLATION {what}")
     return 1 if found else 0
+
+
+def report(part: parts.Part) -> None:
+    """Say what a part has done, as soon as it has come to its end."""
+    kills = f", {part.history.kills} workers killed" if isinstance(part, parts.PoolPart) else ""
+    print(f"{part.name}: {part.done} done{kills}", flush=True)
 
 
 def warm_up(contexts: dict[str, Any]) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
 import random
+import sys
 import threading
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import soak_work as work
 from soak_history import PoolHistory, QueueHistory
 
@@ -16,9 +21,9 @@ from shoal.errors import PoolTerminatedError, WorkerLostError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["BriefPools", "LeavingWorkers", "Part", "PoolPart", "QueuePart"]
+__all__ = ["BriefPools", "KilledWorkers", "LeavingWorkers", "Part", "PoolPart", "QueuePart"]
 
-PATIENCE = 60.0  # seconds for one outcome: what takes longer hangs
+PATIENCE = 150.0  # seconds for one outcome, on a machine that is busy with other things: what takes longer hangs
 
 
 class Part:
@@ -36,14 +41,25 @@ class Part:
         """Do something again and again in a thread."""
 
         def repeat() -> None:
-            try:
+            with self.troubled():
                 while not self.over.is_set():
                     loop()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is what the soak is for
-                self.troubles.append(f"{self.name}: {error!r}")
 
         self.threads.append(threading.Thread(target=repeat, name=self.name))
         self.threads[-1].start()
+
+    @contextmanager
+    def troubled(self) -> Iterator[None]:
+        """Note what is raised, whatever it is: it is what the soak is for. What the threads and the children are doing then is told at once."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            self.troubles.append(f"{self.name}: {error!r}")
+            print(f"{self.name}: {error!r}", file=sys.stderr)
+            faulthandler.dump_traceback(all_threads=True)
+            for child in psutil.Process().children():
+                with suppress(psutil.NoSuchProcess):
+                    print(child.pid, child.status(), child.cpu_times()[:2], child.cmdline()[-1:], file=sys.stderr)
 
     def victims(self) -> list[Any]:
         """Processes that may be killed."""
@@ -72,12 +88,13 @@ class PoolPart(Part):
         context: makes it.
         place: where workers tell of what they run.
         seed: of what is random in it.
+        name: of this part.
     """
 
-    def __init__(self, context: Any, place: Path, seed: int) -> None:
+    def __init__(self, context: Any, place: Path, seed: int, name: str = "pool") -> None:
         super().__init__()
-        self.name = f"pool ({context.get_start_method()})"
-        self.log = place / f"{context.get_start_method()}.run"
+        self.name = f"{name} ({context.get_start_method()})"
+        self.log = place / f"{self.name}.run"
         self.log.touch()
         self.history = PoolHistory()
         self._random = random.Random(seed)
@@ -146,6 +163,45 @@ class PoolPart(Part):
         return self.troubles + [f"{self.name}: {what}" for what in self.history.violations()]
 
 
+class KilledWorkers(PoolPart):
+    """A pool that loses a worker every 50 ms for a while; nothing else is done to it.
+
+    It is one that is ready to work: an interpreter that is killed whenever it starts never runs anything. One that takes long to start (spawn) is killed every
+    second, or there would be no work done for as long as it goes on.
+
+    Args:
+        context: makes it.
+        place: where workers tell of what they run.
+        seed: of what is random in it.
+        seconds: how long it goes on.
+    """
+
+    def __init__(self, context: Any, place: Path, seed: int, seconds: float) -> None:
+        self._pause = 1.0 if context.get_start_method() == "spawn" else 0.05  # seconds
+        super().__init__(context, place, seed, f"a worker killed every {1000 * self._pause:g} ms")
+        self._killer = threading.Thread(target=self._kill, args=(seconds,), name=self.name)
+        self._killer.start()
+
+    def _kill(self, seconds: float) -> None:
+        began = time.monotonic()
+        crew = self.pool._collector.crew
+        for blow in range(int(seconds / self._pause)):
+            time.sleep(max(0.0, began + (blow + 1) * self._pause - time.monotonic()))
+            ready = [process for process in list(self.pool._pool) if (one := crew.by_pid(process.pid)) and one.ready]
+            if ready:
+                self.killed(ready[0])
+                self._random.choice(ready).kill()
+
+    def victims(self) -> list[Any]:
+        """Nobody: this part kills by itself."""
+        return []
+
+    def finish(self) -> None:
+        """Close the pool when the killing is over."""
+        self._killer.join()
+        super().finish()
+
+
 class BriefPools(Part):
     """Pools that are terminated in the middle of their work, one after the other."""
 
@@ -199,8 +255,9 @@ class LeavingWorkers(Part):
     def finish(self) -> None:
         """Run what is missing, then close the pool."""
         super().finish()
-        while self.done < self._least and not self.troubles:
-            self._some()
+        with self.troubled():
+            while self.done < self._least and not self.troubles:
+                self._some()
         self._pool.close()
         self._pool.join()
 
@@ -274,9 +331,9 @@ class QueuePart(Part):
         self._consumers.clear()
         self._queue.close()
         del self._queue, self._over
+        self._read()
 
-    def violations(self) -> list[str]:
-        """By its history."""
+    def _read(self) -> None:
         history = self.history
         for what, *numbers in self._lines():
             who, number, *rest = map(int, numbers)
@@ -287,7 +344,10 @@ class QueuePart(Part):
             elif what == "g":
                 history.got.setdefault(who, []).append((number, rest[0]))
         self.done = sum(map(len, history.got.values()))
-        return self.troubles + [f"{self.name}: {what}" for what in history.violations()]
+
+    def violations(self) -> list[str]:
+        """By its history."""
+        return self.troubles + [f"{self.name}: {what}" for what in self.history.violations()]
 
     def _lines(self) -> Iterator[list[str]]:
         with self.log.open() as lines:

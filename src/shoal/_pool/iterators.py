@@ -108,8 +108,8 @@ class IMapIterator(Awaited):
         )
 
     def gap(self, start: int, count: int, failure: Any) -> None:
-        """Take one failure that stands for several items."""
-        self._arrived(start, count, ((False, failure.exception),))
+        """Take one failure that is that of several items. Each has it for its outcome: whoever counts items along with outcomes is not misled."""
+        self._arrived(start, count, ((False, failure.exception),) * count)
 
     def _arrived(self, start: int, count: int, outcomes: Sequence[tuple[bool, Any]]) -> None:
         if start < self._index:
