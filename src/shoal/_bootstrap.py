@@ -52,6 +52,7 @@ _finalizers: dict[Any, Any] = _util._finalizer_registry
 _after_forkers: dict[Any, Any] = _util._afterfork_registry.data
 OWN = 1  # of the after-fork hooks: that of `_runtime.leaving`, for children that others fork
 _put_in_force = default_context.put_in_force
+_get_native_id = threading.get_native_id
 _set_exit_code = _native.set_exit_code
 _STANDARD_EXIT = _util._exit_function
 _STANDARD_PARENT = _state._ParentProcess
@@ -164,7 +165,7 @@ def live(process: Any, ready: Prepared, context: Any) -> int:  # noqa: C901, PLR
                 _names_of_sys["stdin"] = ready.stdin
             else:
                 _util._close_stdin()
-        _names_of_threading["_main_thread"]._set_native_id()
+        _names_of_threading["_main_thread"]._native_id = _get_native_id()
         process._after_fork()
         if _names_of_util["_logger"] is not None:
             _util.info("child process calling self.run()")

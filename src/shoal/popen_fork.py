@@ -39,12 +39,13 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
     sentinel: int = -1
     pid: int
     _token = 0
-    _reaping: threading.Lock | None = None
+    _reaping: threading.Lock
     _descriptors: tuple[int, ...] = ()  # what `close` closes
 
     def __init__(self, process_obj: Any) -> None:
         _flush_std_streams()
         self._owner = os.getpid()
+        self._reaping = threading.Lock()
         self._launch(process_obj)
 
     def _launch(self, process_obj: Any) -> None:
@@ -97,8 +98,8 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         """Return the exit code, or None while the child lives. A `flag` of 0 waits for it."""
         # One thread waits in the kernel, with the lock. While it does, the others know: not ended, or about to be known.
         if self.returncode is None:
-            reaping = self._reaping or self.__dict__.setdefault("_reaping", threading.Lock())
-            if reaping.acquire(blocking=flag != os.WNOHANG):
+            reaping = self._reaping
+            if reaping.acquire(flag != os.WNOHANG):
                 try:
                     if self.returncode is None:
                         self.returncode = self._take_status(flag)

@@ -55,6 +55,7 @@ class BaseProcess(_standard.process.BaseProcess):
     _tells_of_main_guard = False  # by its exit code, to a pool
     _start_method: str | None = None  # what a child is told that it was started by
     _may_have_children = False  # although it is a daemon
+    _after_fork = staticmethod(_bootstrap.after_fork)
 
     def __init__(
         self,
@@ -110,10 +111,6 @@ class BaseProcess(_standard.process.BaseProcess):
         if self._start_method is not None:
             default_context.force_start_method(self._start_method)
         return int(theirs(self, parent_sentinel))
-
-    @staticmethod
-    def _after_fork() -> None:
-        _bootstrap.after_fork()
 
 
 _StandardProcess: Any = _standard.process.BaseProcess
