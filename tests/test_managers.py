@@ -371,7 +371,7 @@ class Obstinate:
         return 1
 
     def __eq__(self, other: object) -> bool:
-        assert GATE.wait(LONG)
+        GATE.wait()
         return isinstance(other, Obstinate)
 
 
@@ -383,12 +383,11 @@ def test_a_call_that_blocks_where_none_should_keeps_nobody_waiting():
         words.update({Obstinate(): 1})
         asking = threading.Thread(target=lambda: words.get(Obstinate()))
         asking.start()
-        for number in range(2000):
+        for number in range(200):
             others["a"] = number
         assert asking.is_alive()
         manager.open_gate()
-        asking.join(LONG)
-        assert not asking.is_alive()
+        asking.join()
 
 
 def test_an_exception_brings_the_servers_traceback(manager: managers.SyncManager):
