@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import gc
 import io
 import multiprocessing.reduction
 import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import shoal
 from shoal import reduction
 
 
@@ -206,3 +209,27 @@ def test_an_error_of_the_objects_own_keeps_its_type():
 def test_a_failure_does_not_spoil_the_next_message():
     notes_of([LOCK])
     assert travel([1, 2]) == [1, 2]
+
+
+@pytest.mark.parametrize("error", [pickle.PicklingError, TypeError, ValueError])
+def test_what_cannot_be_pickled_keeps_nothing_of_those_who_tried_alive(error: type[Exception]):
+    """An exception that its own traceback leads back to would: their frames, with all that is in them, until the garbage collector came."""
+
+    class Refuses:
+        def __reduce__(self) -> Any:
+            raise error("no")
+
+    class Local:
+        pass
+
+    def attempt() -> weakref.ref[Local]:
+        local = Local()
+        with pytest.raises(error):
+            shoal.SimpleQueue().put([local.__class__.__name__, Refuses()])
+        return weakref.ref(local)
+
+    gc.disable()
+    try:
+        assert attempt()() is None
+    finally:
+        gc.enable()

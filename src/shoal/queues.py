@@ -104,11 +104,33 @@ def _reporting(put: Callable[..., None]) -> Callable[..., None]:
         except (Full, ValueError) as error:
             if isinstance(error, Full) or self._closed:
                 raise
-            self._on_queue_feeder_error(error, obj)
+            _report(self, error, obj)
         except Exception as error:  # noqa: BLE001 - whatever pickling raises
-            self._on_queue_feeder_error(error, obj)
+            _report(self, error, obj)
 
     return put_or_report
+
+
+def _report(queue: Queue, error: Exception, obj: object) -> None:
+    """Call the hook; then take the traceback away, whose frames lead to those that called ``put``.
+
+    An executor hands the error to a future that those frames refer to: as long as the garbage collector does not come, each would keep the other, the executor's
+    thread and its queues. (In the standard library nobody has called: it is a thread that pickles.)
+    """
+    traceback = error.__traceback__
+    cause = error.__context__
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__context__
+    queue._on_queue_feeder_error(error, obj)
+    last = error.__traceback__
+    if last is traceback:
+        error.__traceback__ = None
+        return
+    while last is not None and last.tb_next is not traceback:  # somebody has raised it meanwhile
+        last = last.tb_next
+    if last is not None:
+        last.tb_next = None
 
 
 class JoinableQueue(Queue):

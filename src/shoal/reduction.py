@@ -242,17 +242,21 @@ def _rebuild_socket(df: Any, family: int, type: int, proto: int) -> socket.socke
 def _dumps_by_value(
     obj: Any, root: str, first: Exception | None, protocol: int | None = PROTOCOL, *, outside: bool = True
 ) -> tuple[bytes, Sequence[pickle.PickleBuffer]]:
-    if first is not None and not isinstance(first, NAMELESS):
-        _explain(first, obj, root)
-        raise first
-    kept = _Kept(_reducers())
+    error = first
     try:
-        _pickler_by_value(kept, protocol, outside=outside).dump(obj)
-    except Exception as second:  # noqa: BLE001 - the better one of the two is raised
-        error = first if isinstance(first, TypeError) else second
-        _explain(error, obj, root)
-        raise error from None
-    return b"".join(kept.pieces), kept.buffers
+        if first is not None and not isinstance(first, NAMELESS):
+            _explain(first, obj, root)
+            raise first
+        kept = _Kept(_reducers())
+        try:
+            _pickler_by_value(kept, protocol, outside=outside).dump(obj)
+        except Exception as second:  # noqa: BLE001 - the better one of the two is raised
+            error = first if isinstance(first, TypeError) else second
+            _explain(error, obj, root)
+            raise error from None
+        return b"".join(kept.pieces), kept.buffers
+    finally:
+        del first, error  # an exception whose traceback leads back to it would keep all frames that called this one
 
 
 def _pickler_by_value(kept: _Kept, protocol: int | None = PROTOCOL, *, outside: bool = True) -> Any:
@@ -272,7 +276,7 @@ def _explain(error: Exception, obj: Any, root: str) -> None:
         try:
             _pickler_by_value(_Kept(_reducers())).dump(part)
         except Exception as raised:  # noqa: BLE001 - that is the answer
-            return raised
+            return raised.with_traceback(None)
         return None
 
     path, cause = path_to_culprit(obj, attempt, _reducers())
