@@ -136,3 +136,19 @@ def test_a_select_on_a_connection_over_a_socket_is_true_message_by_message():
     assert not poller.poll(0)
     ours.close()
     theirs.close()
+
+
+# --- what is not for a pipe ----------------------------------------------------------------------------------------------
+
+
+def test_the_descriptor_of_an_end_that_receives_refuses_raw_bytes_at_once():
+    with shoal.Pipe()[0] as one, pytest.raises(OSError, match="Invalid argument"):
+        os.write(one.fileno(), b"\0")
+
+
+def test_what_is_no_descriptor_is_an_error_to_who_receives_one():
+    one, other = shoal.Pipe()
+    with one, other:
+        one.send({"handle": 5})
+        with pytest.raises(RuntimeError, match=r"'dict'.*send_handle"):
+            reduction.recv_handle(other)

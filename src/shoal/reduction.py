@@ -222,9 +222,15 @@ def recv_handle(conn: Any) -> int:
     Raises:
         DescriptorLostError: if the sender has died meanwhile.
         EOFError: if the other end has gone.
+        RuntimeError: if something else was sent.
     """
     if isinstance(conn, _native.Wire):
-        return int(conn.recv().detach())
+        came = conn.recv()
+        if not hasattr(came, "detach"):
+            raise RuntimeError(
+                f"what came is no descriptor but {type(came).__name__!r}: the other side has to call send_handle"
+            )
+        return int(came.detach())
     return int(_standard.reduction.recv_handle(conn))
 
 

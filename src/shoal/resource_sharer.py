@@ -15,6 +15,7 @@ import select
 import socket
 import struct
 import threading
+import weakref
 from contextlib import suppress
 
 from shoal import _standard
@@ -24,6 +25,7 @@ from shoal.errors import DescriptorLostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["DupFd", "stop"]
@@ -61,6 +63,10 @@ class DupFd:
         return _fetch(self._pid, self._address, self._ticket)
 
 
+def _nobody() -> None:
+    return None
+
+
 class _ResourceSharer:
     """The sender's side."""
 
@@ -70,6 +76,9 @@ class _ResourceSharer:
         self._listener: socket.socket | None = None
         self._address = ""
         self._thread: threading.Thread | None = None
+        self._ending: Callable[[], threading.Thread | None] = (
+            _nobody  # a weak reference to the last one, which may not be at its end yet
+        )
         self._bell = -1
         _standard.util.register_after_fork(self, _ResourceSharer._after_fork)
 
@@ -98,8 +107,8 @@ class _ResourceSharer:
     def stop(self, timeout: float | None = None) -> None:
         """End the thread, within ``timeout`` seconds, and close what nobody has fetched."""
         with self._lock:
-            thread = self._thread
             self._close()
+            thread = self._ending()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
@@ -186,6 +195,8 @@ class _ResourceSharer:
         for fd in self._held.values():
             os.close(fd)
         self._held.clear()
+        if self._thread is not None:
+            self._ending = weakref.ref(self._thread)
         self._listener, self._thread, self._address, self._bell = None, None, "", -1
 
     def _after_fork(self) -> None:
@@ -197,6 +208,7 @@ class _ResourceSharer:
         if self._listener is not None:
             self._listener.close()
             os.close(self._bell)
+        self._ending = _nobody
         self._listener, self._thread, self._address, self._bell = None, None, "", -1
 
 

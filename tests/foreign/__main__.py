@@ -36,6 +36,8 @@ WITNESS = """
         package = sys.modules.get("multiprocessing")
         if package is not None and package.parent_process() is None:
             made = next(package.process._process_counter) - 1
+            if not made and os.path.exists(os.environ["WITNESS"]):
+                return  # a tracker, or a fork server, that ends after the application
             with open(os.environ["WITNESS"], "w", encoding="utf-8") as file:
                 json.dump([package.Process.__module__.partition(".")[0], made], file)
 
