@@ -160,13 +160,19 @@ STARTS_UNDER_IT = """
             runs.write(f"{os.getpid()} ")
         sys.exit(7)
 
+    def is_idle():  # the only child is the one in reserve, and waits
+        server = psutil.Process(shoal.forkserver._forkserver._forkserver_pid)
+        try:
+            return [child.status() for child in server.children()] == ["sleeping"] and not shoal.active_children()
+        except psutil.NoSuchProcess:  # one that has just been waited for
+            return False
+
     if __name__ == "__main__":
         shoal.set_forkserver_preload(["killed_server"])
         context = shoal.get_context("forkserver")
         for start in range(EARLIER):
             context.Process(target=abs, args=(1,)).start()
-            server = psutil.Process(shoal.forkserver._forkserver._forkserver_pid)
-            while [child.status() for child in server.children()].count("sleeping") != 1 or context.active_children():
+            while not is_idle():
                 time.sleep(0.01)
         process = context.Process(target=told)
         process.start()
