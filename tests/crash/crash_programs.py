@@ -128,11 +128,13 @@ class Program:
         """The processes that it has started, at whatever remove, and that live."""
         return {pid: line for pid, line in processes_with(self.mark).items() if pid != self.process.pid}
 
-    def gone_but(self, survivors: set[int], seconds: float) -> dict[int, str]:
-        """Wait until nothing of it lives but these; returns what else does, after that many seconds."""
+    def gone_but(self, survivors: set[int], seconds: float, *, servers: bool = False) -> dict[int, str]:
+        """Wait until nothing of it lives but these (and, with `servers`, fork servers and watchers); returns what else does, after that many seconds."""
         until = time.monotonic() + seconds
         while True:
             left = {pid: line for pid, line in processes_with(self.mark).items() if pid not in survivors}
+            if servers:
+                left = {pid: line for pid, line in left.items() if "forkserver" not in line and "watcher" not in line}
             # Reaped, the number may be used again; a zombie is dead.
             if not left or time.monotonic() > until:
                 return left
