@@ -17,9 +17,9 @@ SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 """
 
 
-def run(directory: Path, tests: str) -> tuple[int, str]:
+def run(directory: Path, tests: str, limit: int = 1) -> tuple[int, str]:
     conftest = Path(__file__).with_name("conftest.py").read_text(encoding="utf-8")
-    for name, seconds in {"LIMIT": 1, "GRACE": 1, "FAREWELL": 0.5}.items():
+    for name, seconds in {"LIMIT": limit, "GRACE": 1, "FAREWELL": 0.5}.items():
         conftest, found = re.subn(rf"^{name} = [\d.]+", f"{name} = {seconds}", conftest, flags=re.MULTILINE)
         assert found == 1
     (directory / "conftest.py").write_text(conftest, encoding="utf-8")
@@ -108,6 +108,7 @@ def server():
 def test_child_of_the_module(server):
     pass
 """,
+        limit=20,
     )
     assert status == 1
     for name in ("child", "orphan", "forked_child"):
@@ -128,6 +129,7 @@ def test_warm_up(descriptors_steady):
     descriptors_steady()
     os.close(os.open("/dev/null", os.O_RDONLY))
 """,
+        limit=20,
     )
     assert status == 1
     assert re.search(r"descriptors left open: \d+ -> /dev/null", output)

@@ -61,7 +61,9 @@ def run(program: str, library: str, method: str) -> dict[str, Any]:
     """What one of the programs of ``contract_children.contexts`` printed."""
     command = [sys.executable, "-m", child.__name__, program, library, method]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, timeout=LONG).stdout)
+    return json.loads(
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, timeout=2 * LONG).stdout
+    )
 
 
 def test_a_context_has_the_method_it_was_asked_for(instance: Instance):
