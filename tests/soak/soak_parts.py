@@ -105,11 +105,12 @@ class PoolPart(Part):
         self.work(self._map)
         self.work(self._imap)
 
-    def _items(self, count: int) -> list[tuple[str, int, float, int]]:
+    def _items(self, count: int, *, chunked: bool = False) -> list[tuple[str, int, float, int]]:
+        """Tasks to be run. Outcomes of a chunk that are not small are lost along with the item that was running (20 us of work), so there they are small."""
         with self._lock:
             numbers = [next(self._numbers) for _ in range(count)]
             self.history.submitted.update(numbers)
-        slow, large = self._random.random() < 0.3, self._random.random() < 0.1
+        slow, large = self._random.random() < 0.3, not chunked and self._random.random() < 0.1
         return [(str(self.log), number, 0.002 if slow else 0.0, 100_000 if large else 10) for number in numbers]
 
     def _settle(self, number: int, get: Callable[[], tuple[int, bytes]]) -> None:
@@ -136,8 +137,9 @@ class PoolPart(Part):
         self.done += len(items)
 
     def _imap(self) -> None:
-        items = self._items(60)
-        results = self.pool.imap(work.run_item, items, chunksize=self._random.choice([1, 7, 60]))
+        chunksize = self._random.choice([1, 7, 60])
+        items = self._items(60, chunked=chunksize > 1)
+        results = self.pool.imap(work.run_item, items, chunksize=chunksize)
         taken = len(items) if self._random.random() < 0.8 else 20
         for item in items[:taken]:
             self._settle(item[1], lambda: results.next(PATIENCE))
