@@ -1,5 +1,6 @@
 // Floor 8: the arena and process slots as functions, and the references of a message to a child that is being started.
 #include <fcntl.h>
+#include <poll.h>
 
 #include "bindings/codec.hpp"
 #include "bindings/types.hpp"
@@ -169,6 +170,25 @@ PyObject* slot_recover(PyObject*, PyObject* obj) {
   return token_argument(obj, token) ? recover_life(token) : nullptr;
 }
 
+// A signal that comes between the interpreter's last look and the system call does not end it: waitpid() would sleep on for as long as the child lives. So
+// nobody sleeps for longer than this at once.
+constexpr int kSignalSlice = 1'000;  // ms
+
+PyObject* wait_for_end(PyObject*, PyObject* obj) {
+  const int sentinel = static_cast<int>(PyLong_AsLong(obj));
+  if (sentinel == -1 && PyErr_Occurred() != nullptr) return nullptr;
+  for (;;) {
+    pollfd p{sentinel, POLLIN, 0};
+    int ready = 0;
+    Py_BEGIN_ALLOW_THREADS;
+    ready = poll(&p, 1, kSignalSlice);
+    Py_END_ALLOW_THREADS;
+    if (ready > 0) Py_RETURN_NONE;
+    if (ready < 0 && errno != EINTR) return PyErr_SetFromErrno(PyExc_OSError);
+    if (PyErr_CheckSignals() < 0) return nullptr;
+  }
+}
+
 PyObject* watcher_start(PyObject*, PyObject*) {
   if (!ensure_attached()) return nullptr;
   if (const int error = start_watcher(); error != 0) {
@@ -231,6 +251,8 @@ PyMethodDef functions[] = {
     {"slot_recover", slot_recover, METH_O,
      "slot_recover(token): True once all that a dead process held has been given back, by this process or by another; "
      "False: it lives, or another one has been at it for a second."},
+    {"wait_for_end", wait_for_end, METH_O,
+     "wait_for_end(sentinel): until it is readable; signal handlers run meanwhile."},
     {"watcher_start", watcher_start, METH_NOARGS, "Starts the tree's watcher, unless it has one."},
     {"watcher_pid", watcher_pid, METH_NOARGS, "0: none lives."},
     {"set_carrier", set_carrier, METH_O, "set_carrier(callable): makes references for pickles that are no messages."},

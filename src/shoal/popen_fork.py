@@ -125,6 +125,8 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         return self.poll(0)
 
     def _take_status(self, flag: int) -> int | None:
+        if flag == 0 and _runtime.pidfds_work:  # (a pipe is held by the child's children too)
+            _native.wait_for_end(self.sentinel)
         try:
             pid, status = os.waitpid(self.pid, flag)
         except ChildProcessError:  # not this process's child, or somebody else has waited for it

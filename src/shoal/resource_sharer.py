@@ -113,7 +113,7 @@ class _ResourceSharer:
             thread.join(timeout)
 
     def _start(self) -> None:
-        path = f"{temporary.directory()}/descriptors-{secrets.token_hex(4)}"
+        path = temporary.socket_path(f"descriptors-{secrets.token_hex(4)}")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             listener.bind(path)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEAD = """
-import errno, os, resource, signal, threading, time
+import errno, gc, os, resource, signal, threading, time
 import crash_tasks as tasks, pool_tasks
 import shoal
 
@@ -82,11 +82,14 @@ NO_DESCRIPTORS = """
     pipes = []
     assert raised(OSError, lambda: [pipes.append(context.Pipe()) for _ in range(100)]).errno == errno.EMFILE
     ballast = []
-    assert raised(OSError, lambda: [ballast.append(os.dup(0)) for _ in range(100)]).errno == errno.EMFILE
+    def fill():
+        gc.collect()
+        assert raised(OSError, lambda: [ballast.append(os.dup(0)) for _ in range(100)]).errno == errno.EMFILE
     before = shoal.active_children()
     for call in (context.Pipe, context.Process(target=pool_tasks.double, args=(1,)).start, lambda: context.Pool(2)):
-        error = raised(OSError, call)
-        assert error.errno == errno.EMFILE, error
+        fill()
+        number = raised(OSError, call).errno
+        assert number == errno.EMFILE, number
     queue = context.Queue()
     queue.put(bytes(100_000))
     assert len(queue.get()) == 100_000

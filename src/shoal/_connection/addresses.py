@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 
 from shoal import _standard
@@ -16,8 +15,6 @@ __all__ = ["address_type", "arbitrary_address", "default_family", "families", "i
 default_family = "AF_UNIX"
 families = ["AF_INET", "AF_UNIX"]
 
-LONGEST_PATH = 107  # bytes of a path that a socket can be bound to
-
 
 def arbitrary_address(family: str) -> Any:
     """Return a free address: a port of this machine alone, or a path in a directory that only this user may enter.
@@ -28,21 +25,12 @@ def arbitrary_address(family: str) -> Any:
     if family == "AF_INET":
         return ("localhost", 0)
     if family == "AF_UNIX":
-        return _free_path()
+        import secrets  # noqa: PLC0415 - for listeners only
+
+        from shoal._runtime import temporary  # noqa: PLC0415
+
+        return temporary.socket_path(f"listener-{secrets.token_hex(4)}")
     raise ValueError("unrecognized family")
-
-
-def _free_path() -> str:
-    import secrets  # noqa: PLC0415 - for listeners only
-
-    from shoal._runtime import temporary  # noqa: PLC0415
-
-    name = f"listener-{secrets.token_hex(4)}"
-    path = f"{temporary.directory()}/{name}"
-    if len(os.fsencode(path)) <= LONGEST_PATH:
-        return path
-    # $TMPDIR is too deep for a socket.
-    return f"{temporary.make_directory('/tmp')}/{name}"  # noqa: S108 - a directory for this user alone
 
 
 def address_type(address: Any) -> str:

@@ -36,7 +36,7 @@ LAST_BUT_ONE = -100_000  # of all finalizers: after those that take names away, 
 _answers_for_names = 0  # the process that has said it will see to the watcher when it ends
 _fd = -1
 _pidfd: tuple[int, int] = (0, -1)  # whose, and its descriptor
-_pidfds_work: bool | None = None
+pidfds_work: bool | None = None  # whether the kernel has any; None: nobody has asked yet
 
 
 def ensure() -> int:
@@ -94,16 +94,16 @@ def pidfd_of(pid: int) -> int:
     Raises:
         OSError: if there are no descriptors left (EMFILE, ENFILE), or no memory.
     """
-    global _pidfds_work
-    if _pidfds_work is None:
+    global pidfds_work
+    if pidfds_work is None:
         try:
             os.close(os.pidfd_open(os.getpid()))
-            _pidfds_work = True
+            pidfds_work = True
         except OSError as error:
             if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # there are some, but not now
                 raise
-            _pidfds_work = False
-    if not _pidfds_work:
+            pidfds_work = False
+    if not pidfds_work:
         return -1
     try:
         return os.pidfd_open(pid)

@@ -10,6 +10,7 @@ import fcntl
 import os
 import select
 import struct
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ _INFO_SIZE: Final = 64
 _STATUS_AT: Final = 60
 _WANT_EXIT: Final = 1 << 3
 _PIDFD_GET_INFO: Final = 3 << 30 | _INFO_SIZE << 16 | 0xFF << 8 | 11
-_LONGEST: Final = 2**31 - 1  # milliseconds that poll(2) takes
+# seconds: a signal that comes on the way into the kernel does not end the sleep there, so no sleep is longer
+_SLICE: Final = 1.0
 
 
 def has_ended(sentinel: int, timeout: float | None = 0.0) -> bool:
@@ -34,7 +36,13 @@ def has_ended(sentinel: int, timeout: float | None = 0.0) -> bool:
     """
     poller = select.poll()
     poller.register(sentinel, select.POLLIN)
-    return bool(poller.poll(None if timeout is None else min(max(timeout, 0.0) * 1000.0, _LONGEST)))
+    until = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = _SLICE if until is None else min(max(until - time.monotonic(), 0.0), _SLICE)
+        if poller.poll(left * 1000.0):
+            return True
+        if left < _SLICE:
+            return False
 
 
 def status_behind(pidfd: int) -> int | None:

@@ -9,6 +9,7 @@ Relies on the standard ``util.Finalize``, and keeps the directory where the stan
 from __future__ import annotations
 
 import errno
+import os
 
 from shoal import _native, _runtime, _standard
 
@@ -16,9 +17,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["directory", "make_directory"]
+__all__ = ["directory", "make_directory", "socket_path"]
 
 TRIES = 100  # random names that may be taken
+LONGEST_PATH = 107  # bytes of a path that a socket can be bound to
 
 
 def directory() -> str:
@@ -39,6 +41,18 @@ def directory() -> str:
             # A path longer than the arena has room for, or an arena that is full: this one goes with its process, if that ends by itself.
             return str(_standard.util.get_temp_dir())
     return str(config["tempdir"])
+
+
+def socket_path(name: str) -> str:
+    """Return a path for a socket of that name, in this process's directory, or, if that lies too deep for a socket, in a new one under ``/tmp``.
+
+    Raises:
+        OSError: if the directory cannot be made.
+    """
+    path = f"{directory()}/{name}"
+    if len(os.fsencode(path)) <= LONGEST_PATH:
+        return path
+    return f"{make_directory('/tmp')}/{name}"  # noqa: S108 - a directory for this user alone
 
 
 def make_directory(place: str, afterwards: Any = None) -> str:
