@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "soak"))
 from soak_history import PoolHistory, QueueHistory
 
 SOAK = Path(__file__).resolve().parent.parent / "soak"
-SECONDS = 30
-LIMIT = 240
+SECONDS = 20
+LIMIT = 400
 
 
 @pytest.mark.limit(LIMIT)
