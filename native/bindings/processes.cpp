@@ -170,22 +170,24 @@ PyObject* slot_recover(PyObject*, PyObject* obj) {
   return token_argument(obj, token) ? recover_life(token) : nullptr;
 }
 
-// A signal that comes between the interpreter's last look and the system call does not end it: waitpid() would sleep on for as long as the child lives. So
-// nobody sleeps for longer than this at once.
-constexpr int kSignalSlice = 1'000;  // ms
-
-PyObject* wait_for_end(PyObject*, PyObject* obj) {
-  const int sentinel = static_cast<int>(PyLong_AsLong(obj));
-  if (sentinel == -1 && PyErr_Occurred() != nullptr) return nullptr;
+PyObject* has_ended(PyObject*, PyObject* args) {
+  int sentinel = -1;
+  PyObject* timeout = nullptr;
+  GilWait gil;
+  if (!PyArg_ParseTuple(args, "iO", &sentinel, &timeout) || !begin_wait(gil, true, timeout)) return nullptr;
   for (;;) {
     pollfd p{sentinel, POLLIN, 0};
-    int ready = 0;
-    Py_BEGIN_ALLOW_THREADS;
-    ready = poll(&p, 1, kSignalSlice);
-    Py_END_ALLOW_THREADS;
-    if (ready > 0) Py_RETURN_NONE;
-    if (ready < 0 && errno != EINTR) return PyErr_SetFromErrno(PyExc_OSError);
-    if (PyErr_CheckSignals() < 0) return nullptr;
+    const int milliseconds = next_sleep(gil, gil.wait.deadline);
+    if (milliseconds != 0) gil.wait.begin();
+    const int ready = poll(&p, 1, milliseconds);
+    const int error = errno;
+    const bool again = ready == 0 ? milliseconds != 0 : ready < 0 && error == EINTR;
+    if (again && !gil.wait.should_stop()) continue;
+    end_wait(gil);
+    if (again) return nullptr;  // a signal handler has raised
+    if (ready >= 0) return PyBool_FromLong(ready);
+    errno = error;
+    return PyErr_SetFromErrno(PyExc_OSError);
   }
 }
 
@@ -251,8 +253,10 @@ PyMethodDef functions[] = {
     {"slot_recover", slot_recover, METH_O,
      "slot_recover(token): True once all that a dead process held has been given back, by this process or by another; "
      "False: it lives, or another one has been at it for a second."},
-    {"wait_for_end", wait_for_end, METH_O,
-     "wait_for_end(sentinel): until it is readable; signal handlers run meanwhile."},
+    {"has_ended", has_ended, METH_VARARGS,
+     "has_ended(sentinel, timeout): whether it is readable within so many seconds (None: for ever); signal handlers "
+     "run "
+     "meanwhile."},
     {"watcher_start", watcher_start, METH_NOARGS, "Starts the tree's watcher, unless it has one."},
     {"watcher_pid", watcher_pid, METH_NOARGS, "0: none lives."},
     {"set_carrier", set_carrier, METH_O, "set_carrier(callable): makes references for pickles that are no messages."},

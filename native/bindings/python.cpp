@@ -1,5 +1,8 @@
 #include "bindings/python.hpp"
 
+#include <algorithm>
+#include <climits>
+
 #include "bindings/watcher_start.hpp"
 #include "process/slots.hpp"
 #include "recovery/recovery.hpp"
@@ -56,6 +59,16 @@ bool begin_wait(GilWait& gil, bool block, PyObject* timeout) {
       gil.wait.deadline = os::now() + static_cast<uint64_t>(seconds * 1e9);
   }
   return true;
+}
+
+int next_sleep(const GilWait& gil, uint64_t deadline) {
+  constexpr int kSignalSlice = 1'000;
+  const int longest = gil.wait.interrupted != nullptr ? kSignalSlice : -1;
+  if (deadline == os::kNever) return longest;
+  const uint64_t now = os::now();
+  if (now >= deadline) return 0;
+  const auto left = static_cast<int>(std::min<uint64_t>((deadline - now + 999'999) / 1'000'000, INT_MAX));
+  return longest < 0 ? left : std::min(left, longest);
 }
 
 PyObject* raise_status(arena::Status status) {

@@ -27,6 +27,10 @@ inline void end_wait(GilWait& gil) {
   PyEval_RestoreThread(thread);
 }
 
+// For those who sleep in a system call of their own: how long at most, in milliseconds; -1: without end, 0: the deadline has come. A signal that comes between
+// the interpreter's last look and the call does not end the sleep, so where signals matter none is longer than a second.
+int next_sleep(const GilWait& gil, uint64_t deadline);
+
 // Exceptions.
 PyObject* raise_status(arena::Status status);  // MemoryError with the sizes in it, or OSError
 PyObject* raise_from(const char* module, const char* name, const char* text);  // e.g. queue.Empty

@@ -13,7 +13,6 @@ namespace shoal::bindings {
 
 namespace {
 
-constexpr int kSignalSlice = 1000;  // ms, see sync/gate.cpp
 constexpr uint32_t kOfSocket = 0, kOfBell = 1;
 
 // Until the bell rings or the socket has something to say. True: the socket has.
@@ -102,13 +101,8 @@ Look look(Wire* w, channel::Taken* taken, GilWait& gil) {
     }
     if (gil.wait.should_stop()) return Look::kInterrupted;
     if (!(is_private ? channel::listen(c) : channel::arm(index, channel::kArmedOnce, bell, gil.wait))) continue;
-    int milliseconds = gil.wait.interrupted != nullptr ? kSignalSlice : -1;
-    if (deadline != os::kNever) {
-      const uint64_t now = os::now();
-      if (now >= deadline) return Look::kNothing;
-      const auto left = static_cast<int>(std::min<uint64_t>((deadline - now + 999'999) / 1'000'000, INT_MAX));
-      milliseconds = milliseconds < 0 ? left : std::min(left, milliseconds);
-    }
+    const int milliseconds = next_sleep(gil, deadline);
+    if (milliseconds == 0) return Look::kNothing;
     ended = is_private ? sleep_in_epoll(epoll, milliseconds)
                        : sleep_in_poll(socket, bell, milliseconds, c, taken == nullptr);
   }

@@ -85,9 +85,7 @@ bool may_put(void* state) {
 // Under tail_mutex. First the word: killed in between, repair knows nothing for certain and says so.
 void ring(Channel& c, int bell) {
   c.bell.store(kRung);
-  const uint64_t one = 1;
-  while (write(bell, &one, sizeof one) < 0 && errno == EINTR) {
-  }
+  os::add_one(bell);
 }
 
 // The bell is rung before the commit: a producer killed in between has rung for nothing, never kept silent about something.

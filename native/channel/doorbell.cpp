@@ -1,7 +1,5 @@
 #include "channel/doorbell.hpp"
 
-#include <unistd.h>
-
 namespace shoal::channel {
 
 // SYNC POINT: the store of `listening` and the look at the ring here, against the ring's commit and the look at `listening` in call(): all in one order.
@@ -18,9 +16,7 @@ void call(Channel& c, int bell) {
   if (c.listening.load(std::memory_order_relaxed) == 0) return;
 #endif
   if (c.listening.exchange(0) == 0) return;
-  const uint64_t one = 1;
-  while (write(bell, &one, sizeof one) < 0 && errno == EINTR) {
-  }
+  os::add_one(bell);
 }
 
 }  // namespace shoal::channel

@@ -47,6 +47,13 @@ inline unsigned core() {
 
 inline void yield() { sched_yield(); }
 
+// To an eventfd, which is readable then.
+inline void add_one(int eventfd) {
+  const uint64_t one = 1;
+  while (write(eventfd, &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
+
 enum class Wake { kWoken, kChanged, kTimeout, kSignal };
 
 // Sleeps while *word == expected, at most until the deadline. One sleep: the caller looks again whatever is returned.

@@ -21,7 +21,7 @@ def slot_claimed_by(token: int) -> int: ...          # the process that took the
 def slot_state(token: int) -> str: ...    # "reserved" | "live" | "gone"
 def set_exit_code(code: int, clean: bool = True) -> None: ...  # a child, just before it leaves
 def my_slot() -> int: ...
-def wait_for_end(sentinel: int) -> None: ... # until it is readable; signal handlers run meanwhile
+def has_ended(sentinel: int, timeout: float | None, /) -> bool: ...  # waits until it is readable, seconds at most; signal handlers run meanwhile
 def watcher_start() -> None: ...          # starts the tree's watcher if none is alive
 def watcher_pid() -> int: ...
 def slot_recover(token: int) -> bool: ...  # True once all that a dead process held is back, whoever gives it; False: alive, or a second is over

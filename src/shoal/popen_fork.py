@@ -116,23 +116,18 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         Returns:
             The exit code, or None if the child is still alive after the timeout.
         """
-        if self.returncode is None and timeout is not None:
-            from shoal._runtime.exits import has_ended  # noqa: PLC0415 - rarely needed
-
-            if not has_ended(self.sentinel, timeout):
-                return None
+        if self.returncode is None and timeout is not None and not _native.has_ended(self.sentinel, timeout):
+            return None
         # Its end has come, or is waited for: only then may this block.
         return self.poll(0)
 
     def _take_status(self, flag: int) -> int | None:
         if flag == 0 and _runtime.pidfds_work:  # (a pipe is held by the child's children too)
-            _native.wait_for_end(self.sentinel)
+            _native.has_ended(self.sentinel, None)
         try:
             pid, status = os.waitpid(self.pid, flag)
         except ChildProcessError:  # not this process's child, or somebody else has waited for it
-            from shoal._runtime.exits import has_ended  # noqa: PLC0415 - rarely needed
-
-            ended = has_ended(self.sentinel, None if flag == 0 else 0)
+            ended = _native.has_ended(self.sentinel, None if flag == 0 else 0)
             return self._settle(self._status_of_stranger()) if ended else None
         if pid != self.pid:
             return None

@@ -16,7 +16,7 @@ import warnings
 from shoal import _native, _runtime, popen_spawn_posix, spawn
 from shoal._forkserver import protocol
 from shoal._pickling import payload
-from shoal._runtime.exits import has_ended, status_behind
+from shoal._runtime.exits import status_behind
 from shoal._runtime.threads import level_of_caller
 from shoal.errors import ForkServerError, ForkServerWarning
 from shoal.forkserver import _forkserver as forkserver
@@ -139,7 +139,7 @@ class Popen(popen_spawn_posix.Popen):
     def _take_status(self, flag: int) -> int | None:
         if self._line < 0:  # a fresh interpreter after all: this process's own child
             return super()._take_status(flag)
-        if not has_ended(self.sentinel, None if flag == 0 else 0):
+        if not _native.has_ended(self.sentinel, None if flag == 0 else 0):
             return None
         code = _native.slot_exit_code(self._token)
         if code is None:
@@ -152,7 +152,7 @@ class Popen(popen_spawn_posix.Popen):
         """What the server says of the child's end; None if it is dead itself."""
         line = protocol.Socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self._line)
         try:
-            while has_ended(self._line, PATIENCE):
+            while _native.has_ended(self._line, PATIENCE):
                 answer, _ = _answer(line)
                 if not answer:
                     return None

@@ -11,13 +11,50 @@ namespace {
 
 using channel::Result;
 
-class BellScenario : public Scenario {
+constexpr int kNoBell = -1;  // the section rings and silences none
+
+class WithBell : public Scenario {
  public:
-  BellScenario(uint32_t armed, uint32_t before) : armed_(armed), before_(before) {}
+  explicit WithBell(uint32_t before) : before_(before) {}
   void prepare() override {
     bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     CHECK(bell >= 0);
     channel = make_channel({});
+  }
+  void finish() override {
+    recovery::let_go(channel);
+    close(bell);
+  }
+
+ protected:
+  bool put_now(uint64_t number, int rung) const {
+    channel::Message m;
+    m.data = &number;
+    m.bytes = sizeof number;
+    m.tag = number;
+    sync::Wait wait = soon();
+    return channel::put_now(channel, m, wait, rung) == Result::kDone;
+  }
+  uint64_t get_now(int silenced) const {
+    char buffer[channel::kInline];
+    channel::Taken out;
+    out.buffer = buffer;
+    sync::Wait wait = soon();
+    return channel::get_now(channel, out, wait, silenced) == Result::kDone ? out.tag : 0;
+  }
+  bool rings() const {
+    pollfd p{bell, POLLIN, 0};
+    return poll(&p, 1, 0) == 1;
+  }
+  uint32_t before_, channel = 0;
+  int bell = -1;
+};
+
+class BellScenario : public WithBell {
+ public:
+  BellScenario(uint32_t armed, uint32_t before) : WithBell(before), armed_(armed) {}
+  void prepare() override {
+    WithBell::prepare();
     sync::Wait wait = soon();
     CHECK(channel::arm(channel, armed_, bell, wait));
     for (uint64_t n = 1; n <= before_; ++n) CHECK(put(n));
@@ -31,33 +68,11 @@ class BellScenario : public Scenario {
     CHECK(channel::arm(channel, armed_, bell, wait));
     CHECK(put(8) && rings() && get() == 8 && !rings());
   }
-  void finish() override {
-    recovery::let_go(channel);
-    close(bell);
-  }
 
  protected:
-  bool put(uint64_t number) const {
-    channel::Message m;
-    m.data = &number;
-    m.bytes = sizeof number;
-    m.tag = number;
-    sync::Wait wait = soon();
-    return channel::put_now(channel, m, wait, bell) == Result::kDone;
-  }
-  uint64_t get() const {
-    char buffer[channel::kInline];
-    channel::Taken out;
-    out.buffer = buffer;
-    sync::Wait wait = soon();
-    return channel::get_now(channel, out, wait, bell) == Result::kDone ? out.tag : 0;
-  }
-  bool rings() const {
-    pollfd p{bell, POLLIN, 0};
-    return poll(&p, 1, 0) == 1;
-  }
-  uint32_t armed_, before_, channel = 0;
-  int bell = -1;
+  bool put(uint64_t number) const { return put_now(number, bell); }
+  uint64_t get() const { return get_now(bell); }
+  uint32_t armed_;
 };
 
 class PutRinging final : public BellScenario {
@@ -93,13 +108,11 @@ class Arm final : public BellScenario {
 
 // The bell of a channel with one process at each end. A producer that is killed between its commit and the bell is told by its socket, which is not part of
 // this: so there may be a message and no bell, but never a word that keeps the next bell from ringing.
-class LateBellScenario : public Scenario {
+class LateBellScenario : public WithBell {
  public:
-  explicit LateBellScenario(uint32_t before) : before_(before) {}
+  using WithBell::WithBell;
   void prepare() override {
-    bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    CHECK(bell >= 0);
-    channel = make_channel({});
+    WithBell::prepare();
     for (uint64_t n = 1; n <= before_; ++n) CHECK(put(n));
     CHECK(channel::listen(body()) == (before_ == 0));
   }
@@ -113,40 +126,19 @@ class LateBellScenario : public Scenario {
     silence();
     CHECK(put(9) && !rings() && !channel::listen(body()) && get() == 9);
   }
-  void finish() override {
-    recovery::let_go(channel);
-    close(bell);
-  }
 
  protected:
   channel::Channel& body() const { return *channel::at(channel); }
   bool put(uint64_t number) const {
-    channel::Message m;
-    m.data = &number;
-    m.bytes = sizeof number;
-    m.tag = number;
-    sync::Wait wait = soon();
-    if (channel::put_now(channel, m, wait) != Result::kDone) return false;
+    if (!put_now(number, kNoBell)) return false;
     channel::call(body(), bell);
     return true;
   }
-  uint64_t get() const {
-    char buffer[channel::kInline];
-    channel::Taken out;
-    out.buffer = buffer;
-    sync::Wait wait = soon();
-    return channel::get_now(channel, out, wait) == Result::kDone ? out.tag : 0;
-  }
-  bool rings() const {
-    pollfd p{bell, POLLIN, 0};
-    return poll(&p, 1, 0) == 1;
-  }
+  uint64_t get() const { return get_now(kNoBell); }
   void silence() const {
     uint64_t rung = 0;
     if (rings()) CHECK(read(bell, &rung, sizeof rung) == sizeof rung);
   }
-  uint32_t before_, channel = 0;
-  int bell = -1;
 };
 
 class PutThenRing final : public LateBellScenario {

@@ -109,17 +109,35 @@ class GetAcross final : public Get {
 
 // --- await --------------------------------------------------------------------------------------------------------------
 
-// The victim waits in an empty channel for a message that it does not take, a peer behind it for one to take; then one comes, and is the peer's, whatever
-// has become of the victim. `by_call`: first the victim is told to give up.
-class Await final : public Get {
+// Somebody waits, without taking, and may be told to give up.
+class GivenUp : public Get {
  public:
-  explicit Await(bool by_call) : Get({.before = 0}), by_call_(by_call) {}
+  GivenUp() : Get({.before = 0}) {}
   void prepare() override {
     Get::prepare();
     void* shared = mmap(nullptr, sizeof(bool), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
     given_up = static_cast<bool*>(shared);
   }
+  void at_death() override {}
+  void finish() override {
+    Get::finish();
+    munmap(given_up, sizeof(bool));
+  }
+
+ protected:
+  void give_up() const {
+    __atomic_store_n(given_up, true, __ATOMIC_SEQ_CST);
+    channel::rouse(channel);
+  }
+  bool* given_up = nullptr;
+};
+
+// The victim waits in an empty channel for a message that it does not take, a peer behind it for one to take; then one comes, and is the peer's, whatever
+// has become of the victim. `by_call`: first the victim is told to give up.
+class Await final : public GivenUp {
+ public:
+  explicit Await(bool by_call) : by_call_(by_call) {}
   void operate() override {
     sync::Wait wait;
     const Result r = channel::await(channel, wait, given_up);
@@ -128,13 +146,11 @@ class Await final : public Get {
   void victim_sleeps() override {
     peer = start_and_wait_until_asleep([&] { return static_cast<int>(get_number(channel, {})); });
     if (by_call_) {
-      __atomic_store_n(given_up, true, __ATOMIC_SEQ_CST);
-      channel::rouse(channel);
+      give_up();
     } else {
       CHECK(put_number(channel, 1, {}, soon()) == Result::kDone);
     }
   }
-  void at_death() override {}
   void check() override {
     if (peer.pid != 0) {
       if (by_call_) CHECK(put_number(channel, 1, {}, soon()) == Result::kDone);
@@ -142,27 +158,15 @@ class Await final : public Get {
     }
     drain(channel, 1, 0);
   }
-  void finish() override {
-    Get::finish();
-    munmap(given_up, sizeof(bool));
-  }
 
  private:
   bool by_call_;
-  bool* given_up = nullptr;
   Child peer;
 };
 
 // The victim has one peer give up its wait; another one waits for a message, and is not to take that for one.
-class Rouse final : public Get {
+class Rouse final : public GivenUp {
  public:
-  Rouse() : Get({.before = 0}) {}
-  void prepare() override {
-    Get::prepare();
-    void* shared = mmap(nullptr, sizeof(bool), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(shared != MAP_FAILED);
-    given_up = static_cast<bool*>(shared);
-  }
   void before_steps() override {
     awaiting = start_and_wait_until_asleep([&] {
       sync::Wait wait;
@@ -170,28 +174,16 @@ class Rouse final : public Get {
     });
     getting = start_and_wait_until_asleep([&] { return static_cast<int>(get_number(channel, {})); });
   }
-  void operate() override {
-    __atomic_store_n(given_up, true, __ATOMIC_SEQ_CST);
-    channel::rouse(channel);
-  }
-  void at_death() override {}
+  void operate() override { give_up(); }
   void check() override {
-    if (!__atomic_load_n(given_up, __ATOMIC_SEQ_CST)) {  // nothing has happened: somebody else does it
-      __atomic_store_n(given_up, true, __ATOMIC_SEQ_CST);
-      channel::rouse(channel);
-    }
+    if (!__atomic_load_n(given_up, __ATOMIC_SEQ_CST)) give_up();  // nothing has happened: somebody else does it
     CHECK(result_of(awaiting) == 10);
     CHECK(put_number(channel, 1, {}, soon()) == Result::kDone);
     CHECK(result_of(getting) == 1);
     drain(channel, 1, 0);
   }
-  void finish() override {
-    Get::finish();
-    munmap(given_up, sizeof(bool));
-  }
 
  private:
-  bool* given_up = nullptr;
   Child awaiting, getting;
 };
 

@@ -186,15 +186,30 @@ class End final : public Named {
   int others = -1;
 };
 
-// Recovery of one that had linked but not said so (`linked`), or had said what it was going to link.
-class Recover final : public Named {
+// Recovery of one that was killed before it had said what it had done, and that recovery begun again.
+template <class Place>
+class OfDead : public Place {
  public:
-  explicit Recover(bool linked) : linked_(linked) {}
   void operate() override { recovery::recover(dead.slot); }
   void recover_victim() override {
     recovery::recover(dead.slot);
-    recover(victim);
+    recover(this->victim);
   }
+
+ protected:
+  // By the one that will be dead.
+  static void unsay() {
+    const names::Word w{names::word(0).load()};
+    CHECK(w.state() == names::State::kTracked);
+    names::word(0) = names::Word::make(names::State::kClaimed, process::mine(), w.hash(), w.generation()).raw;
+  }
+  Child dead;
+};
+
+// Recovery of one that had linked but not said so (`linked`), or had said what it was going to link.
+class Recover final : public OfDead<Named> {
+ public:
+  explicit Recover(bool linked) : linked_(linked) {}
   void check() override {
     if (!linked_) link();
     ends(true);
@@ -204,9 +219,7 @@ class Recover final : public Named {
   void set_up() override {
     dead = killed_after([&] {
       link();
-      const names::Word w{names::word(0).load()};
-      CHECK(w.state() == names::State::kTracked);
-      names::word(0) = names::Word::make(names::State::kClaimed, process::mine(), w.hash(), w.generation()).raw;
+      unsay();
       if (!linked_) ::unlink(path_of(name).c_str());
     });
     if (linked_) return;
@@ -214,7 +227,6 @@ class Recover final : public Named {
     fd = unnamed();
   }
   bool linked_;
-  Child dead;
 };
 
 // --- directories ---
@@ -295,14 +307,9 @@ class EndOfDirectory final : public InDirectory {
 };
 
 // Recovery of one that had made it but not said so (`made`), or had said what it was going to make.
-class RecoverMaker final : public InDirectory {
+class RecoverMaker final : public OfDead<InDirectory> {
  public:
   explicit RecoverMaker(bool made) : made_(made) {}
-  void operate() override { recovery::recover(dead.slot); }
-  void recover_victim() override {
-    recovery::recover(dead.slot);
-    recover(victim);
-  }
   void check() override {
     CHECK(rows() == (made_ ? 1 : 0));
     if (!made_) make();
@@ -313,15 +320,12 @@ class RecoverMaker final : public InDirectory {
   void set_up() override {
     dead = killed_after([&] {
       make();
-      const names::Word w{names::word(0).load()};
-      CHECK(w.state() == names::State::kTracked);
-      names::word(0) = names::Word::make(names::State::kClaimed, process::mine(), w.hash(), w.generation()).raw;
+      unsay();
       names::row(0)->file = names::kByName | 7;
       if (!made_) rmdir(path.c_str());
     });
   }
   bool made_;
-  Child dead;
 };
 
 }  // namespace

@@ -13,6 +13,7 @@ from traceback import format_exc
 
 from shoal import _standard
 from shoal._managers import ring
+from shoal._managers.over_socket import NOTHING_SENT, OverSocket
 from shoal._managers.undelivered import take_back, unless_hung_up
 from shoal._managers.words import (
     ERROR,
@@ -57,33 +58,16 @@ class Session:
 
     def __init__(self, connection: Any, holder: Any) -> None:
         self.holder = holder
-        self.recv = connection.recv
-        self.send: Any = connection.send
-        self.exchange: Any
-        self.give_way: Any
-        self._ring: ring.Ring | None = None
-        self._sent = False
-        if isinstance(connection, ring.Ring):
-            self._ring = connection
-            self.exchange, self.give_way = connection.exchange, connection.give_way
-        else:
-            self.send = unless_hung_up(connection)
-            self.exchange, self.give_way = self._send_and_receive, _nothing
-
-    def _send_and_receive(self, answer: Any) -> Any:
-        self._sent = False
-        self.send(answer)
-        self._sent = True
-        return self.recv()
+        line: Any = connection
+        if not isinstance(connection, ring.Ring):
+            line = OverSocket(connection, unless_hung_up(connection))
+        self.recv, self.send, self.exchange, self.give_way = line.recv, line.send, line.exchange, line.give_way
+        self._line = line
 
     @property
     def sent(self) -> bool:
         """Whether the last exchange, which failed, had sent the answer."""
-        return self._sent if self._ring is None else self._ring.progress > 0
-
-
-def _nothing() -> None:
-    pass
+        return bool(self._line.progress != NOTHING_SENT)
 
 
 # Calls of these wait for nobody.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shoal import reduction
 from shoal._managers import ring
+from shoal._managers.over_socket import SENT, OverSocket
 from shoal._managers.words import GREETING, RemoteError, dispatch, in_the_standard_dialect
 
 TYPE_CHECKING = False
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from shoal._managers.links import Link
 
 __all__ = ["Session", "greet"]
-
-NOTHING_SENT, SENT, ANSWERED = range(3)  # the progress of a call
 
 
 def greet(connection: Any, name: str, client: str, *, may_ring: bool) -> tuple[Any, str] | None:
@@ -54,10 +52,10 @@ class Session:
     def __init__(self, connection: Any, link: Link, *, standard: bool = False) -> None:
         self.standard = standard
         self.connection = connection
-        self._send = self._send_standard if standard else connection.send
-        self._exchange = connection.exchange if isinstance(connection, ring.Ring) else self._send_and_receive
-        self._progress = NOTHING_SENT  # of the last exchange over a socket; a ring knows its own
-        self._loads = getattr(connection, "_loads", reduction.loads)
+        self._line: Any = connection
+        if not isinstance(connection, ring.Ring):
+            self._line = OverSocket(connection, self._send_standard if standard else connection.send)
+        self._exchange = self._line.exchange
         self._link = link
 
     def _send_standard(self, request: Any) -> None:
@@ -70,9 +68,8 @@ class Session:
 
     def _failed(self, error: BaseException) -> NoReturn:
         """Decide what becomes of a connection on which a call failed, and raise."""
-        progress = self.connection.progress if isinstance(self.connection, ring.Ring) else self._progress
         # Could not be pickled, so nothing was sent; or an answer has come that cannot be loaded here. In between the answer may still come, and the next call would take it for its own.
-        if progress != SENT and isinstance(error, Exception) and not isinstance(error, (EOFError, OSError)):
+        if self._line.progress != SENT and isinstance(error, Exception) and not isinstance(error, (EOFError, OSError)):
             raise error
         self._broken(error)
 
@@ -101,14 +98,6 @@ class Session:
         except BaseException as error:  # noqa: BLE001 - raised again there
             self._failed(error)
 
-    def _send_and_receive(self, request: Any) -> Any:
-        self._progress = NOTHING_SENT
-        self._send(request)
-        self._progress = SENT
-        answer = self.connection.recv_bytes()
-        self._progress = ANSWERED
-        return self._loads(answer)
-
     def tell(self, methodname: str, args: tuple[Any, ...]) -> None:
         """Make a request that has no answer."""
-        self._send((None, methodname, args))
+        self._line.send((None, methodname, args))

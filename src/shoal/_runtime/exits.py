@@ -8,41 +8,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import struct
-import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["has_ended", "status_behind"]
+__all__ = ["status_behind"]
 
 # struct pidfd_info of <linux/pidfd.h>, in its first published size: mask (64 bits), twelve words, the wait status.
 _INFO_SIZE: Final = 64
 _STATUS_AT: Final = 60
 _WANT_EXIT: Final = 1 << 3
 _PIDFD_GET_INFO: Final = 3 << 30 | _INFO_SIZE << 16 | 0xFF << 8 | 11
-# seconds: a signal that comes on the way into the kernel does not end the sleep there, so no sleep is longer
-_SLICE: Final = 1.0
-
-
-def has_ended(sentinel: int, timeout: float | None = 0.0) -> bool:
-    """Wait until a sentinel is readable.
-
-    Args:
-        sentinel: a pidfd, or the read end of a pipe whose write end the process holds.
-        timeout: seconds; None waits for ever, 0 or less not at all.
-    """
-    poller = select.poll()
-    poller.register(sentinel, select.POLLIN)
-    until = None if timeout is None else time.monotonic() + timeout
-    while True:
-        left = _SLICE if until is None else min(max(until - time.monotonic(), 0.0), _SLICE)
-        if poller.poll(left * 1000.0):
-            return True
-        if left < _SLICE:
-            return False
 
 
 def status_behind(pidfd: int) -> int | None:
