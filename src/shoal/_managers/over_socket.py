@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from shoal import reduction
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,17 +29,16 @@ class OverSocket:
         self.send = send
         self.recv = connection.recv
         self.progress = NOTHING_SENT
-        self._recv_bytes = connection.recv_bytes
-        self._loads = getattr(connection, "_loads", reduction.loads)
 
     def exchange(self, obj: Any) -> Any:
         """Send an object, and receive one."""
         self.progress = NOTHING_SENT
         self.send(obj)
         self.progress = SENT
-        answer = self._recv_bytes()
-        self.progress = ANSWERED
-        return self._loads(answer)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        return self.recv()
 
     def give_way(self) -> None:
         """Nobody waits for a turn here."""

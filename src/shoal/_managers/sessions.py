@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from shoal import reduction
 from shoal._managers import ring
-from shoal._managers.over_socket import SENT, OverSocket
+from shoal._managers.over_socket import ANSWERED, SENT, OverSocket
 from shoal._managers.words import GREETING, RemoteError, dispatch, in_the_standard_dialect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
     from shoal._managers.links import Link
@@ -37,6 +39,20 @@ def greet(connection: Any, name: str, client: str, *, may_ring: bool) -> tuple[A
     return (offer.complete(connection) if offer is not None and agreed else connection), instance
 
 
+class _Line(OverSocket):
+    """It knows an answer that has come and cannot be loaded from one that has not come."""
+
+    def __init__(self, connection: Any, send: Callable[[Any], None]) -> None:
+        super().__init__(connection, send)
+        self._recv_bytes = connection.recv_bytes
+        self._loads = getattr(connection, "_loads", reduction.loads)
+
+    def _answer(self) -> Any:
+        answer = self._recv_bytes()
+        self.progress = ANSWERED
+        return self._loads(answer)
+
+
 class Session:
     """One connection.
 
@@ -54,7 +70,7 @@ class Session:
         self.connection = connection
         self._line: Any = connection
         if not isinstance(connection, ring.Ring):
-            self._line = OverSocket(connection, self._send_standard if standard else connection.send)
+            self._line = _Line(connection, self._send_standard if standard else connection.send)
         self._exchange = self._line.exchange
         self._link = link
 
