@@ -55,7 +55,7 @@ uint32_t find_free(uint32_t flags, Token parent) {
       // What the parent itself holds by inheritance, the child holds too.
       const bool inherits = mine_ != kNoSlot && (slot(mine_).flags.load() & kForked) != 0;
       s.window_low = inherits ? std::min(sequence, slot(mine_).window_low.load()) : sequence;
-      s.window_high = kWindowOpen;
+      s.window_high = open_window(generation);
     } else {
       s.window_low = kWindowOpen;
       s.window_high = 0;
@@ -71,12 +71,21 @@ uint32_t find_free(uint32_t flags, Token parent) {
   _exit(1);
 }
 
+// What is born from now on, a child that has been forked does not hold by inheritance. Said by its parent and by the child, whoever comes first: a child that is
+// killed before it can would else hold all that is made until its slot is given up.
+void close_window(Token life) {
+  Slot& s = slot(slot_of(life));
+  uint64_t open = open_window(generation_of(life));
+  if (s.window_high.load() == open)
+    s.window_high.compare_exchange_strong(open, arena::header().fork_sequence.fetch_add(1) + 1);
+}
+
 bool settle(uint32_t index, uint32_t flags) {
   Slot& s = slot(index);
   s.pid = getpid();
   s.ticks = 0;  // filled in by the watcher, which has time for /proc
   s.flags.fetch_or(flags);
-  if ((s.flags.load() & kForked) != 0) s.window_high = arena::header().fork_sequence.fetch_add(1) + 1;
+  if ((s.flags.load() & kForked) != 0) close_window(token_of(index));
   take_life_token(s);
   uint64_t word = s.word.load();
   if (state_of(word) != State::kReserved) return false;  // given up by the others: we were too late
@@ -94,6 +103,10 @@ void before_fork() {
   fork_flags_ = next_fork_flags_ | kForked;
   if (arena::attached() && mine_ != kNoSlot) fork_token_ = reserve(fork_flags_);
   next_fork_flags_ = 0;
+}
+
+void after_fork_in_parent() {
+  if (fork_token_ != 0) close_window(fork_token_);
 }
 
 void after_fork_in_child() {
@@ -203,7 +216,7 @@ void cease_to_watch() { arena::header().watcher = 0; }
 void watch_forks() {
   static bool done = false;
   if (done) return;
-  done = pthread_atfork(before_fork, nullptr, after_fork_in_child) == 0;
+  done = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
 }
 
 void set_fork_flags(uint32_t flags) { next_fork_flags_ = flags; }
