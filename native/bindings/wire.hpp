@@ -20,18 +20,30 @@ struct Wire {
   uint32_t recoveries;  // of the tree, likewise
   uint32_t sent;        // since then
   bool gone;            // the other end has hung up: for good
-  bool is_private, takes_turns;
-  int progress;  // of the last exchange(): kSent …
-  pid_t owner;   // of the epoll descriptor: a forked child makes its own
+  bool is_private;
+  PyObject* multiplexer;  // of a server, which lends it this wire while its client is lively; or nullptr
+  uint32_t run;           // exchanges in a row …
+  uint64_t run_began;     // … since then
+  int progress;           // of the last exchange()
+  pid_t owner;            // of the epoll descriptor: a forked child makes its own
 };
 
+constexpr int kNothingSent = 0, kSent = 1, kAnswered = 2;  // how far an exchange has got
+
 PyObject* closed_error();
+bool check_writable(const Wire* w);
 bool check_readable(const Wire* w);
 bool open_epoll(Wire* w, uint32_t of_bell);  // false: errno says why
 
 enum class Look { kMessage, kNothing, kEnd, kInterrupted, kNoMemory };
 // Waits until `taken` holds a message (or, with taken == nullptr, until there is one). The GIL may be let go of.
 Look look(Wire* w, channel::Taken* taken, GilWait& gil);
+// A private wire's bell may be left to be rung later (receive). None, or nullptr with an exception set.
+enum class Bell { kNow, kLater };
+PyObject* put_message(Wire* w, Outgoing& out, Bell when = Bell::kNow);
+// encode(), and a look whether the pickling has closed the wire.
+bool encode_for(const Wire* w, Outgoing& out, PyObject* obj);
+PyObject* decode_any(Incoming& in);
 // A message, or false with an exception set. `owes_bell`: the other end of this private wire has not been told yet of what was put.
 bool receive(Wire* w, Incoming& in, bool owes_bell = false);
 

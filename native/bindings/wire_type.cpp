@@ -2,10 +2,9 @@
 #include <poll.h>
 #include <sys/epoll.h>
 
-#include "bindings/wire.hpp"
+#include "bindings/multiplexer.hpp"
 #include "channel/doorbell.hpp"
 #include "sync/company.hpp"
-#include "sync/turn.hpp"
 
 namespace shoal::bindings {
 
@@ -46,23 +45,27 @@ void close_all(Wire* w) {
 
 int wire_init(PyObject* self, PyObject* args, PyObject*) {
   Wire* w = wire(self);
-  PyObject *incoming = nullptr, *outgoing = nullptr;
-  int socket = -1, bell_in = -1, bell_out = -1, is_private = 0, takes_turns = 0;
-  if (!PyArg_ParseTuple(args, "iiiOO|pp", &socket, &bell_in, &bell_out, &incoming, &outgoing, &is_private,
-                        &takes_turns))
+  PyObject *incoming = nullptr, *outgoing = nullptr, *multiplexer = Py_None;
+  int socket = -1, bell_in = -1, bell_out = -1, is_private = 0;
+  if (!PyArg_ParseTuple(args, "iiiOO|pO", &socket, &bell_in, &bell_out, &incoming, &outgoing, &is_private,
+                        &multiplexer))
     return -1;
   for (PyObject* c : {incoming, outgoing})
     if (c != Py_None && !PyObject_TypeCheck(c, channel_type)) {
       PyErr_SetString(PyExc_TypeError, "Wire(socket, bell_in, bell_out, incoming, outgoing): channels or None");
       return -1;
     }
+  if (multiplexer != Py_None && !PyObject_TypeCheck(multiplexer, multiplexer_type)) {
+    PyErr_SetString(PyExc_TypeError, "Wire(..., multiplexer): a Multiplexer or None");
+    return -1;
+  }
   w->incoming = incoming != Py_None ? reinterpret_cast<Handle*>(Py_NewRef(incoming)) : nullptr;
   w->outgoing = outgoing != Py_None ? reinterpret_cast<Handle*>(Py_NewRef(outgoing)) : nullptr;
   w->socket = socket;
   w->bell_in = bell_in;
   w->bell_out = bell_out;
   w->is_private = is_private != 0;
-  w->takes_turns = takes_turns != 0;
+  w->multiplexer = w->is_private && multiplexer != Py_None ? Py_NewRef(multiplexer) : nullptr;
   if (!w->is_private || open_epoll(w, EPOLLIN | EPOLLET)) return 0;
   PyErr_SetFromErrno(PyExc_OSError);
   close_all(w);
@@ -73,6 +76,7 @@ void wire_dealloc(PyObject* self) {
   close_all(wire(self));
   Py_CLEAR(wire(self)->incoming);
   Py_CLEAR(wire(self)->outgoing);
+  Py_CLEAR(wire(self)->multiplexer);
   PyTypeObject* type = Py_TYPE(self);
   type->tp_free(self);
   Py_DECREF(type);
@@ -97,10 +101,9 @@ bool peer_has_gone(Wire* w) {
   return w->gone = hung_up(w);
 }
 
-enum class Bell { kNow, kLater };
+}  // namespace
 
-// A private wire's bell may be left to be rung later, by ring_late().
-PyObject* put_message(Wire* w, Outgoing& out, Bell when = Bell::kNow) {
+PyObject* put_message(Wire* w, Outgoing& out, Bell when) {
   GilWait gil;
   begin_wait_for_ever(gil);
   channel::Result r = channel::Result::kFull;
@@ -131,22 +134,37 @@ PyObject* put_message(Wire* w, Outgoing& out, Bell when = Bell::kNow) {
   Py_RETURN_NONE;
 }
 
-bool check_writable(Wire* w) {
+bool check_writable(const Wire* w) {
   if (w->socket < 0) return closed_error() != nullptr;
   if (w->outgoing != nullptr) return true;
   PyErr_SetString(PyExc_OSError, "connection is read-only");
   return false;
 }
 
+bool encode_for(const Wire* w, Outgoing& out, PyObject* obj) {
+  if (!check_writable(w) || !encode(out, obj)) return false;
+  if (w->socket >= 0) return true;
+  release(out, false);  // closed by the pickling
+  closed_error();
+  return false;
+}
+
+PyObject* decode_any(Incoming& in) {
+  if (raw_length(in) < 0) return decode(in);
+  // Sent with send_bytes: a pickle that the sender made himself.
+  PyObject* bytes = decode_bytes(in);
+  PyObject* loads = bytes != nullptr ? imported("pickle", "loads") : nullptr;
+  PyObject* obj = loads != nullptr ? PyObject_CallOneArg(loads, bytes) : nullptr;
+  Py_XDECREF(bytes);
+  return obj;
+}
+
+namespace {
+
 PyObject* wire_send(PyObject* self, PyObject* obj) {
   Wire* w = wire(self);
   Outgoing out;
-  if (!check_writable(w) || !encode(out, obj)) return nullptr;
-  if (w->socket < 0) {  // closed by the pickling
-    release(out, false);
-    return closed_error();
-  }
-  return put_message(w, out);
+  return encode_for(w, out, obj) ? put_message(w, out) : nullptr;
 }
 
 PyObject* wire_send_raw(PyObject* self, PyObject* view) {
@@ -160,47 +178,48 @@ PyObject* wire_send_raw(PyObject* self, PyObject* view) {
   return result;
 }
 
-PyObject* decode_any(Incoming& in) {
-  if (raw_length(in) < 0) return decode(in);
-  // Sent with send_bytes: a pickle that the sender made himself.
-  PyObject* bytes = decode_bytes(in);
-  PyObject* loads = bytes != nullptr ? imported("pickle", "loads") : nullptr;
-  PyObject* obj = loads != nullptr ? PyObject_CallOneArg(loads, bytes) : nullptr;
-  Py_XDECREF(bytes);
-  return obj;
-}
-
 PyObject* wire_recv(PyObject* self, PyObject*) {
   Incoming in;
   return receive(wire(self), in) ? decode_any(in) : nullptr;
 }
 
-// send() and recv() in one, for one who does nothing in between. After an error `progress` tells how far it got.
-constexpr int kNothingSent = 0, kSent = 1, kAnswered = 2;
+// A client that asks often, and nothing that takes its time, is answered by the server's multiplexer.
+constexpr uint32_t kOften = 64;           // exchanges in a row …
+constexpr uint64_t kLively = 50'000'000;  // … within so many ns
 
+bool is_lively(Wire* w) {
+  if (w->multiplexer == nullptr) return false;
+  if (w->run++ == 0) w->run_began = os::now();
+  if (w->run < kOften) return false;
+  w->run = 0;
+  return os::now() - w->run_began < kLively;
+}
+
+// send() and recv() in one, for one who does nothing in between. After an error `progress` tells how far it got.
 PyObject* wire_exchange(PyObject* self, PyObject* obj) {
   Wire* w = wire(self);
   w->progress = kNothingSent;
   Outgoing out;
-  if (!check_writable(w) || !encode(out, obj)) return nullptr;
-  if (w->socket < 0) {  // closed by the pickling
-    release(out, false);
-    return closed_error();
-  }
-  PyObject* put = put_message(w, out, Bell::kLater);
+  PyObject* put = encode_for(w, out, obj) ? put_message(w, out, Bell::kLater) : nullptr;
   if (put == nullptr) return nullptr;
   Py_DECREF(put);
   w->progress = kSent;
-  Incoming in;
-  if (!receive(w, in, w->is_private)) return nullptr;
-  w->progress = kAnswered;
-  return decode_any(in);
+  PyObject* kept = nullptr;
+  PyObject* request = is_lively(w) ? lend(w, kept) : nullptr;
+  if (request == nullptr) {
+    Incoming in;
+    if (receive(w, in, w->is_private)) {
+      w->progress = kAnswered;
+      request = decode_any(in);
+    }
+  }
+  Py_XDECREF(kept);
+  return request;
 }
 
-// Of a wire that takes turns, before something that may take its time.
-PyObject* wire_give_way(PyObject*, PyObject*) {
-  sync::turn::put_down();
-  sync::turn::offer();
+// Of a server's wire: what was asked for may take its time, and belongs into this thread.
+PyObject* wire_not_quick(PyObject* self, PyObject*) {
+  wire(self)->run = 0;
   Py_RETURN_NONE;
 }
 
@@ -270,7 +289,7 @@ PyMethodDef methods[] = {
     {"send", wire_send, METH_O, "send(obj)"},
     {"recv", wire_recv, METH_NOARGS, "recv() -> obj; EOFError when the other end has gone"},
     {"exchange", wire_exchange, METH_O, "send(obj), then recv()"},
-    {"give_way", wire_give_way, METH_NOARGS, "What follows may take its time: another thread has the turn."},
+    {"not_quick", wire_not_quick, METH_NOARGS, "The last request may take its time: the client is not lively."},
     {"_send_raw", wire_send_raw, METH_O, "Sends the bytes of a contiguous buffer."},
     {"_recv_raw", wire_recv_raw, METH_NOARGS, "The bytes of the next message."},
     {"_poll", wire_poll, METH_O, "_poll(seconds or None)"},
@@ -291,7 +310,7 @@ PyType_Slot slots[] = {{Py_tp_init, reinterpret_cast<void*>(wire_init)},
                        {Py_tp_methods, methods},
                        {Py_tp_getset, getset},
                        {Py_tp_doc, const_cast<char*>("Wire(socket, bell_in, bell_out, incoming, outgoing, "
-                                                     "private=False, turns=False): takes the descriptors over.")},
+                                                     "private=False, multiplexer=None): takes the descriptors over.")},
                        {0, nullptr}};
 PyType_Spec spec = {"shoal._native.Wire", sizeof(Wire), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
 

@@ -7,7 +7,6 @@
 #include "bindings/wire.hpp"
 #include "channel/doorbell.hpp"
 #include "sync/company.hpp"
-#include "sync/turn.hpp"
 
 namespace shoal::bindings {
 
@@ -28,19 +27,6 @@ bool sleep_in_epoll(int epoll, int milliseconds) {
   const int n = epoll_wait(epoll, events, 2, milliseconds);
   if (n < 0) return errno != EINTR;  // closed by another thread
   return std::any_of(events, events + n, [](const epoll_event& e) { return e.data.u32 == kOfSocket; });
-}
-
-// Between an answer and the next request, in a server: on with the same client while it goes on at once, or let another thread have its turn.
-constexpr uint64_t kAtOnce = 2'000;  // ns
-
-void offer_turn(channel::Channel& c) {
-  if (!sync::turn::is_wanted()) return;
-  const auto asks = [&] { return !channel::is_empty(c.ring); };
-  bool had_permit = false;
-  if (sync::turn::may_keep() &&
-      (asks() || (!sync::shares_core(c.putter) && sync::spin_until(asks, kAtOnce, had_permit))))
-    return;
-  sync::turn::offer();
 }
 
 }  // namespace
@@ -73,7 +59,7 @@ Look look(Wire* w, channel::Taken* taken, GilWait& gil) {
   channel::Channel& c = *channel::at(index);
   const int socket = w->socket, bell = w->is_private ? -1 : w->bell_in, epoll = w->epoll;
   const bool is_private = w->is_private;
-  sync::Side* mine = w->takes_turns ? &channel::at(w->outgoing->index)->putter : nullptr;
+  sync::Side* mine = w->multiplexer != nullptr ? &channel::at(w->outgoing->index)->putter : nullptr;
   const uint64_t deadline = gil.wait.deadline;
   bool ended = false;
   for (bool spun = false;;) {
@@ -110,25 +96,16 @@ Look look(Wire* w, channel::Taken* taken, GilWait& gil) {
 
 bool receive(Wire* w, Incoming& in, bool owes_bell) {
   if (!check_readable(w)) return false;
-  const bool takes_turns = w->takes_turns;
   GilWait gil;
   begin_wait_for_ever(gil);
   if (owes_bell) {  // without the GIL: the system call takes as long as another thread needs for a request
     channel::Channel& c = *channel::at(w->outgoing->index);
     const int bell = w->bell_out;
     gil.wait.begin();
-    if (takes_turns) sync::turn::put_down();
     channel::call(c, bell);
-  }
-  if (takes_turns) {
-    channel::Channel& c = *channel::at(w->incoming->index);
-    gil.wait.begin();
-    sync::turn::put_down();
-    offer_turn(c);
   }
   in.taken.buffer = in.stack;
   const Look seen = look(w, &in.taken, gil);
-  if (takes_turns && seen == Look::kMessage) sync::turn::take();
   end_wait(gil);
   if (seen == Look::kMessage) return true;
   if (seen == Look::kNoMemory) raise_status(arena::Status::kSystem);

@@ -2,7 +2,6 @@
 #include <sched.h>
 
 #include "sync/company.hpp"
-#include "sync/turn.hpp"
 #include "sync_support.hpp"
 
 using namespace shoal;
@@ -165,39 +164,6 @@ void barrier_breaks_and_is_reset() {
 }
 
 // A turn that is not offered in time would cost a thread kPatience each time: so many of those would not fit into the test's time.
-void turns_go_round() {
-  std::atomic<uint32_t> done{0};
-  std::vector<std::thread> threads;
-  for (int i = 0; i < 4; ++i)
-    threads.emplace_back([&] {
-      for (int k = 0; k < 20'000; ++k) {
-        sync::turn::take();
-        done.fetch_add(1);
-        sync::turn::put_down();
-        if (!sync::turn::may_keep() || k % 16 == 0) sync::turn::offer();
-      }
-      sync::turn::offer();
-    });
-  for (std::thread& t : threads) t.join();
-  CHECK(done == 80'000 && !sync::turn::is_wanted());
-}
-
-void a_turn_that_is_kept_is_passed_by() {
-  std::atomic<bool> kept{false}, passed{false};
-  std::thread keeper([&] {
-    sync::turn::take();
-    kept = true;
-    until([&] { return passed.load(); });
-    sync::turn::put_down();  // not its own any more: nothing happens
-  });
-  until([&] { return kept.load(); });
-  sync::turn::take();
-  passed = true;
-  keeper.join();
-  sync::turn::put_down();
-  CHECK(!sync::turn::is_wanted());
-}
-
 void nobody_spins_for_those_on_its_own_core() {
   std::thread([] {
     cpu_set_t here;
@@ -238,8 +204,6 @@ int main() {
   barrier_separates_generations();
   barrier_breaks_and_is_reset();
   nobody_spins_for_those_on_its_own_core();
-  turns_go_round();
-  a_turn_that_is_kept_is_passed_by();
   CHECK(nodes_in_use() == 0);
   std::puts("sync_test: all good");
 }

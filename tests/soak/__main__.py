@@ -152,13 +152,15 @@ def soak(seconds: float, seed: int, methods: list[str]) -> int:
         blows = Blows(running, seed)
         show(running, blows, seconds)
         blows.let_go(all_of_them=True)
-        for part in running:
+        found: list[str] = []
+        lost = 0
+        while running:  # each is forgotten when it has been judged: forks of a large process take long, and the last part has 100,000 to make
+            part = running.pop(0)
             part.finish()
             report(part)
-        found = [what for part in running for what in part.violations()]
-        lost = sum(len(part.history.lost) for part in running if isinstance(part, parts.PoolPart | parts.QueuePart))
-        del running, part
-        blows._running.clear()
+            found += part.violations()
+            lost += len(part.history.lost) if isinstance(part, parts.PoolPart | parts.QueuePart) else 0
+            del part
         found += settled(before)
     print(", ".join(f"{what}: {count}" for what, count in blows.count.items()) + f"; lost with their processes: {lost}")
     print(f"seed {seed}: {'all is well' if not found else f'{len(found)} violations'}")

@@ -8,6 +8,7 @@ import random
 import sys
 import threading
 import time
+import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,7 @@ class Part:
         except Exception as error:  # noqa: BLE001
             self.troubles.append(f"{self.name}: {error!r}")
             print(f"{self.name}: {error!r}", file=sys.stderr)
+            traceback.print_exception(error)
             faulthandler.dump_traceback(all_threads=True)
             for child in psutil.Process().children():
                 with suppress(psutil.NoSuchProcess):

@@ -40,5 +40,5 @@ class OverSocket:
     def _answer(self) -> Any:
         return self.recv()
 
-    def give_way(self) -> None:
-        """Nobody waits for a turn here."""
+    def not_quick(self) -> None:
+        """No multiplexer serves sockets."""

@@ -79,8 +79,13 @@ def accept(references: Any, connection: Any) -> tuple[Any, Any] | None:
         return None
 
 
-def take_over(channels: tuple[Any, Any], connection: Any) -> Ring:
+def take_over(channels: tuple[Any, Any], connection: Any, multiplexer: Any) -> Ring:
     """After the client has been told: receive the bells, and return what is spoken over from now on. Takes the connection over.
+
+    Args:
+        channels: as adopted.
+        connection: by which the bells come.
+        multiplexer: serves the client while it is lively.
 
     Raises:
         EOFError: if the client has gone.
@@ -94,7 +99,7 @@ def take_over(channels: tuple[Any, Any], connection: Any) -> Ring:
         sock.close()
         raise
     connection.close()
-    return Ring(sock.detach(), bells[0], bells[1], to_server, to_client, True, True)
+    return Ring(sock.detach(), bells[0], bells[1], to_server, to_client, True, multiplexer)
 
 
 def _receive_bells(sock: socket.socket) -> list[int]:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from traceback import format_exc
 
 from shoal import _runtime, _standard
-from shoal._managers import serving
+from shoal._managers import lively, serving
 from shoal._managers.links import known_keys
 from shoal._managers.objects import Objects
 from shoal._managers.transports import listener_client
@@ -81,6 +81,7 @@ class Server:
         self.id_to_local_proxy_obj = self.objects.owned
         self.stop_event = threading.Event()
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._multiplexer: Any = None
         known_keys[self.address] = self.authkey
         _servers.add(self)
 
@@ -153,6 +154,14 @@ class Server:
             with suppress(Exception):
                 conn.send((TRACEBACK, format_exc()))
             _util.info("Failure to send message: %r; request was %r", message, request)
+
+    @property
+    def multiplexer(self) -> Any:
+        """What answers lively clients; started when the first asks for it who may become one."""
+        with self.mutex:
+            if self._multiplexer is None:
+                self._multiplexer = lively.start(self)
+            return self._multiplexer
 
     def _public(self, funcname: str) -> Any:
         if funcname not in self.public:
@@ -258,6 +267,8 @@ class Server:
         for connection in list(self._connections):
             with suppress(Exception):
                 connection.close()
+        if self._multiplexer is not None:
+            self._multiplexer.abandon()
 
 
 def _remove_stale_socket(address: Any) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from shoal._managers.server import Server
 
-__all__ = ["Session", "serve_session", "serve_standard"]
+__all__ = ["QUICK", "WITHOUT_KWDS", "Session", "failure", "not_exchanged", "serve_session", "serve_standard"]
 
 _util: Any = _standard.util
 WITHOUT_KWDS = 3  # the length of a request that has none
@@ -53,7 +53,8 @@ class Session:
         recv: receives a request.
         send: sends an answer.
         exchange: sends an answer and receives the next request.
-        give_way: what is done next may take its time.
+        not_quick: the request may take its time.
+        line: what has these.
     """
 
     def __init__(self, connection: Any, holder: Any) -> None:
@@ -61,16 +62,11 @@ class Session:
         line: Any = connection
         if not isinstance(connection, ring.Ring):
             line = OverSocket(connection, unless_hung_up(connection))
-        self.recv, self.send, self.exchange, self.give_way = line.recv, line.send, line.exchange, line.give_way
-        self._line = line
-
-    @property
-    def sent(self) -> bool:
-        """Whether the last exchange, which failed, had sent the answer."""
-        return bool(self._line.progress != NOTHING_SENT)
+        self.recv, self.send, self.exchange, self.not_quick = line.recv, line.send, line.exchange, line.not_quick
+        self.line = line
 
 
-# Calls of these wait for nobody.
+# Calls of these wait for nobody. (Unless a key's ``__hash__`` does, or what is dropped: then the multiplexer's other clients are back with their threads soon.)
 QUICK = frozenset({dict, list, set, array.array, _standard.managers.Namespace, _standard.managers.Value})
 
 
@@ -84,7 +80,7 @@ def serve_session(server: Server, connection: Any, client: str, offer: Any) -> N
         if channels is None:
             _serve(server, Session(connection, holder))
         else:
-            connection = ring.take_over(channels, connection)
+            connection = ring.take_over(channels, connection, server.multiplexer)
             server._connections.add(connection)
             _start_apart(_serve_ring, server, connection, client, holder)
             stay = False
@@ -120,7 +116,7 @@ def _start_apart(function: Any, *args: Any) -> None:
 def _serve(server: Server, session: Session) -> None:
     """Answer until the connection breaks: EOFError or OSError."""
     entries = server.id_to_obj
-    recv, exchange, give_way = session.recv, session.exchange, session.give_way
+    recv, exchange, not_quick = session.recv, session.exchange, session.not_quick
     kwds: Any
     ident: Any = None
     methodname: Any = None
@@ -131,7 +127,7 @@ def _serve(server: Server, session: Session) -> None:
         try:
             request = recv() if answer is None else exchange(answer)
         except Exception as error:  # noqa: BLE001 - one of three: see there
-            _not_exchanged(session, error, answer, entries, ident, methodname)
+            not_exchanged(session.line, error, answer, entries, ident, methodname)
             answer = None
             continue
         try:
@@ -145,34 +141,34 @@ def _serve(server: Server, session: Session) -> None:
         except Exception:  # noqa: BLE001 - the server itself is asked, or nothing that is there
             function = None
         if function is None:
-            give_way()
+            not_quick()
             answer = answer_any(server, session, request)
         else:
             if type(entry[0]) not in QUICK:
-                give_way()
+                not_quick()
             try:
                 result = function(*args, **kwds) if kwds else function(*args)
                 answer = (RETURN, result) if entry[2] is None else _returned(server, session, entry, methodname, result)
             except BaseException as error:  # noqa: BLE001 - the client gets it, SystemExit and KeyboardInterrupt too: this thread is never the main one
-                answer = _failure(server, error)
+                answer = failure(server, error)
         # Nothing else is kept alive while nobody asks.
         del request, function
         args = kwds = result = entry = None
 
 
-def _not_exchanged(session: Session, error: Exception, answer: Any, entries: Any, ident: Any, methodname: Any) -> None:
-    """Go on after an answer that could not be sent, or a request that could not be loaded; raise if the client has gone."""
-    if answer is not None and not session.sent:
+def not_exchanged(line: Any, error: Exception, answer: Any, entries: Any, ident: Any, methodname: Any) -> None:
+    """Go on after an answer that could not be sent, or a request that could not be loaded; EOFError or OSError if the client has gone."""
+    if answer is not None and line.progress == NOTHING_SENT:
         entry = None
         with suppress(
             Exception
         ):  # the answer may have been that there is no such ident, whatever a client took for one
             entry = entries.get(ident)
-        _send_instead(session.send, answer, None if entry is None else entry[0], methodname)
+        _send_instead(line.send, answer, None if entry is None else entry[0], methodname)
     elif isinstance(error, EOFError):
         raise error
     else:
-        session.send((TRACEBACK, format_exc()))
+        line.send((TRACEBACK, format_exc()))
 
 
 def _send_instead(send: Any, answer: tuple[str, Any], obj: Any, methodname: str) -> None:
@@ -212,7 +208,7 @@ def answer_any(server: Server, session: Any, request: Any) -> tuple[str, Any] | 
             result = getattr(entry[0], methodname)(*args, **kwds)
             return _returned(server, session, entry, methodname, result)
         except BaseException as error:  # noqa: BLE001 - the client gets it
-            return _failure(server, error)
+            return failure(server, error)
     except BaseException as error:
         if isinstance(error, SystemExit) and methodname in FOR_GOOD:
             raise
@@ -232,7 +228,7 @@ def _answer_unexposed(server: Server, session: Any, entry: Any, request: Any) ->
 ORDINARY = (queue.Empty, queue.Full, LookupError, StopIteration)
 
 
-def _failure(server: Server, error: BaseException) -> tuple[str, Any]:
+def failure(server: Server, error: BaseException) -> tuple[str, Any]:
     if server.serializer != "pickle":
         return TRACEBACK, format_exc()  # XML-RPC can express no exception
     return FAILURE, Failure(error, remote=not isinstance(error, ORDINARY))
@@ -283,7 +279,7 @@ def _answer_standard(server: Server, connection: Any, request: Any) -> tuple[str
         try:
             result = function(*args, **kwds)
         except BaseException as error:  # noqa: BLE001 - the client gets it
-            return (ERROR, error) if server.serializer == "pickle" else _failure(server, error)
+            return (ERROR, error) if server.serializer == "pickle" else failure(server, error)
         return _returned(server, connection, entry, methodname, result)
     except BaseException:  # noqa: BLE001 - the client is told
         return TRACEBACK, format_exc()

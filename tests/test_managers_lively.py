@@ -1,0 +1,215 @@
+"""Clients that ask one quick question after the other: the server answers them all in one thread, and nobody is to notice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import shoal
+from shoal import managers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LONG = 20.0
+OFTEN = 1_000  # questions in a row: by then a client is answered there, on any machine that is not too busy for it
+
+
+@pytest.fixture
+def manager() -> Iterator[managers.SyncManager]:
+    with shoal.get_context("fork").Manager() as manager:
+        yield manager
+
+
+def ask_often(words: Any) -> None:
+    for _ in range(OFTEN):
+        words["key"]
+
+
+def count_up(words: Any, name: str, count: int) -> None:
+    for number in range(count):
+        words[name] = number
+        assert words[name] == number
+
+
+def hammer(words: Any, over: Any, ready: Any) -> None:
+    ask_often(words)
+    ready.release()
+    while not over.is_set():
+        ask_often(words)
+
+
+class SlowKey:
+    """A key that takes its time where it is looked up, as long as the file is there."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __hash__(self) -> int:
+        until = time.monotonic() + LONG
+        while os.path.exists(self.path) and time.monotonic() < until:  # noqa: PTH110 - the server's side has no Path
+            time.sleep(0.01)
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SlowKey)
+
+
+class OnceOnly:
+    """Can be sent to the server, and not back."""
+
+    def __init__(self, trips: int = 0) -> None:
+        self.trips = trips
+
+    def __reduce__(self) -> Any:
+        if self.trips:
+            raise ValueError("not twice")
+        return OnceOnly, (1,)
+
+
+class NotThere:
+    """Cannot be loaded."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def test_many_clients_at_once_get_their_own_answers(manager: managers.SyncManager):
+    words = manager.dict(key=1)
+    context = shoal.get_context("fork")
+    clients: list[Any] = [
+        *(context.Process(target=count_up, args=(words, f"process {i}", OFTEN)) for i in range(4)),
+        *(threading.Thread(target=count_up, args=(words, f"thread {i}", OFTEN)) for i in range(4)),
+    ]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join(LONG)
+    assert [client.exitcode for client in clients[:4]] == [0] * 4
+    assert len(words) == 9
+    assert all(value == OFTEN - 1 for key, value in words.items() if key != "key")
+
+
+def test_errors_reach_who_has_asked(manager: managers.SyncManager):
+    words = manager.dict(key=1)
+    numbers = manager.list(range(3))
+    ask_often(words)
+    for _ in range(3):
+        with pytest.raises(KeyError, match="nothing"):
+            words["nothing"]
+        with pytest.raises(IndexError):
+            numbers[7]
+        with pytest.raises(AttributeError, match="fly"):
+            words._callmethod("fly")
+        with pytest.raises(managers.RemoteError, match="no number"):
+            words["key"] = NotThere()
+        ask_often(words)
+    words["once"] = OnceOnly()
+    with pytest.raises(managers.RemoteError, match="not twice"):
+        words["once"]
+    ask_often(words)
+
+
+def test_a_question_that_takes_long_keeps_nobody_waiting(manager: managers.SyncManager, tmp_path: Any):
+    words = manager.dict(key=1)
+    slow = tmp_path / "slow"
+    slow.touch()
+    key = SlowKey(str(slow))
+
+    def ask_slowly() -> None:
+        ask_often(words)
+        words.get(key)
+
+    asking = threading.Thread(target=ask_slowly)
+    ask_often(words)
+    asking.start()
+    time.sleep(0.05)  # it may be in its slow question by then, or come to it in the midst of ours: both must do
+    for _ in range(20):
+        ask_often(words)
+    assert asking.is_alive()
+    slow.unlink()
+    asking.join(LONG)
+    assert not asking.is_alive()
+    ask_often(words)
+
+
+def test_what_has_an_owner_stays_with_its_thread(manager: managers.SyncManager):
+    words, lock, condition = manager.dict(key=1), manager.RLock(), manager.Condition()
+    with lock, condition:
+        ask_often(words)
+        assert lock.acquire()
+        ask_often(words)
+        condition.notify_all()
+        lock.release()
+        ask_often(words)
+    others: list[bool] = []
+    other = threading.Thread(target=lambda: others.append(lock.acquire(timeout=LONG)))
+    other.start()
+    other.join(LONG)
+    assert others == [True]
+
+
+def test_a_killed_client_is_noticed_and_the_others_go_on(manager: managers.SyncManager):
+    words = manager.dict(key=1)
+    context = shoal.get_context("fork")
+    over, ready = context.Event(), context.Semaphore(0)
+    clients = [context.Process(target=hammer, args=(words, over, ready)) for _ in range(3)]
+    for client in clients:
+        client.start()
+    for _ in clients:
+        assert ready.acquire(timeout=LONG)
+    ask_often(words)
+    before = threads_of(manager)
+    clients[0].kill()
+    os.kill(clients[1].pid, signal.SIGSTOP)  # in the middle of anything
+    clients[0].join()
+    until = time.monotonic() + LONG
+    while threads_of(manager) >= before:
+        ask_often(words)
+        assert time.monotonic() < until
+    os.kill(clients[1].pid, signal.SIGCONT)
+    over.set()
+    for client in clients[1:]:
+        client.join(LONG)
+        assert client.exitcode == 0
+
+
+def test_who_asks_seldom_is_answered_between_those_who_ask_often(manager: managers.SyncManager):
+    words = manager.dict(key=1)
+    context = shoal.get_context("fork")
+    over, ready = context.Event(), context.Semaphore(0)
+    clients = [context.Process(target=hammer, args=(words, over, ready)) for _ in range(3)]
+    for client in clients:
+        client.start()
+    for _ in clients:
+        assert ready.acquire(timeout=LONG)
+    queue = manager.Queue()
+    for number in range(200):
+        words[number] = number
+        queue.put(number)
+        assert queue.get() == number
+        time.sleep(0.001)
+    over.set()
+    for client in clients:
+        client.join(LONG)
+        assert client.exitcode == 0
+
+
+def test_a_forked_server_child_does_not_keep_it(manager: managers.SyncManager):
+    words = manager.dict(key=1)
+    ask_often(words)
+    pool = manager.Pool(2)
+    ask_often(words)
+    assert pool.map(abs, [-1, 2]) == [1, 2]
+    pool.terminate()
+    ask_often(words)
+
+
+def threads_of(manager: Any) -> int:
+    return len(list(Path(f"/proc/{manager._process.pid}/task").iterdir()))
