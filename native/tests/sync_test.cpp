@@ -163,7 +163,6 @@ void barrier_breaks_and_is_reset() {
   CHECK(!sync::is_broken(*barrier.body) && sync::count_waiting(*barrier.body) == 0);
 }
 
-// A turn that is not offered in time would cost a thread kPatience each time: so many of those would not fit into the test's time.
 void nobody_spins_for_those_on_its_own_core() {
   std::thread([] {
     cpu_set_t here;

@@ -16,13 +16,13 @@ from __future__ import annotations
 import os
 import pickle
 import socket
-import subprocess
 import threading
 from contextlib import suppress
 
 from shoal import _alias, _runtime, _standard, spawn
 from shoal._forkserver import protocol
 from shoal._pickling import payload
+from shoal._runtime import programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,20 +133,14 @@ class ForkServer:
         file = payload.write([pickle.dumps(plan)])
         try:
             program = protocol.server_program(theirs.fileno(), file)
-            server = subprocess.Popen(
-                spawn.interpreter(program),
-                executable=spawn.get_executable(),
-                pass_fds=(theirs.fileno(), file),
-                restore_signals=False,
-            )
+            server = programs.run(spawn.get_executable(), spawn.interpreter(program), {theirs.fileno(), file})
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
             os.close(file)
-        server.returncode = 0  # it is waited for in _drop
-        self._forkserver_pid = server.pid
+        self._forkserver_pid = server
         return ours.detach()
 
 

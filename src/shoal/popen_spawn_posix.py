@@ -3,16 +3,16 @@
 It gets four descriptors: what was pickled for it (a file, so that nobody waits for anybody), the arena, the parent's pidfd, and those that the
 pickled objects asked for (``duplicate_for_child``). The references in what was pickled keep their objects alive through the child's reserved slot.
 
-Relies on ``shoal.spawn`` and ``subprocess``. Promises that what cannot be pickled raises in `start`, and leaves nothing behind.
+Relies on ``shoal.spawn``. Promises that what cannot be pickled raises in `start`, and leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 
 from shoal import _alias, _native, _runtime, _standard, popen_fork, spawn
 from shoal._pickling import payload
+from shoal._runtime import programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Popen(popen_fork.Popen):
                 temporary.append(writer)
                 inherited.add(writer)
                 self._descriptors += (ended,)
-            self.pid = _run(spawn.get_command_line(**shared), inherited.union(self._fds))
+            command = spawn.get_command_line(**shared)
+            self.pid = programs.run(command[0], command, inherited.union(self._fds))
             self._token = slot.given_to(self.pid)
             if ended is None:
                 ended = popen_fork.sentinel_of(self.pid)
@@ -131,12 +132,3 @@ def running_tracker() -> int | None:
     """The standard library's resource tracker, if this process uses one: a child that shares standard objects shares it too."""
     fd: int | None = _standard.resource_tracker._resource_tracker._fd
     return fd
-
-
-def _run(command: list[Any], inherited: set[int]) -> int:
-    """Run a program with only these descriptors, beside the three standard ones; return its process id."""
-    child = subprocess.Popen(
-        command, executable=command[0], pass_fds=sorted(inherited), close_fds=True, restore_signals=False
-    )
-    child.returncode = 0  # whoever waits for it, it is not the subprocess module
-    return child.pid

@@ -1,0 +1,56 @@
+"""Running a program with chosen descriptors: an interpreter that is to be a child, or the fork server.
+
+Not by ``subprocess``: its `Popen` learns of a failed ``exec`` through a pipe, and waits until nobody holds the other end of that any more. A process that another
+thread forks in that moment, and that lives on without an ``exec`` (a worker of a pool), holds it for as long as it lives; the start would wait until then. ``posix_spawn``
+needs no pipe: parent and child share their memory until the ``exec``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from contextlib import suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["run"]
+
+STANDARD = (0, 1, 2)
+
+
+def run(executable: str | bytes, command: list[str | bytes], inherited: Iterable[int]) -> int:
+    """Run a program.
+
+    Args:
+        executable: its path, or a name to be found on ``PATH``.
+        command: its arguments, its own name first.
+        inherited: the descriptors that it has beside the standard three, under the same numbers; no others.
+
+    Returns:
+        Its process id. Whoever runs it waits for it.
+
+    Raises:
+        OSError: if it cannot be run.
+    """
+    kept = sorted(set(inherited).difference(STANDARD))
+    actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable(kept)]
+    # A descriptor that is put on its own number stays close-on-exec in older C libraries, so it goes by way of another.
+    between = next(fd for fd in itertools.count(3) if fd not in kept)
+    for fd in kept:
+        actions += [(os.POSIX_SPAWN_DUP2, fd, between), (os.POSIX_SPAWN_DUP2, between, fd)]
+    if kept:
+        actions.append((os.POSIX_SPAWN_CLOSE, between))
+    return os.posix_spawnp(executable, command, os.environ, file_actions=actions)
+
+
+def _inheritable(kept: Sequence[int]) -> list[int]:
+    """The descriptors that the program would have, and is not to have: those that somebody has made inheritable."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - an import of pathlib costs a start more than this
+        fd = int(name)
+        with suppress(OSError):  # the one of the listing, or one that another thread has closed
+            if fd not in kept and fd not in STANDARD and os.get_inheritable(fd):
+                found.append(fd)
+    return found
