@@ -7,8 +7,9 @@ namespace shoal::bindings {
 
 extern PyTypeObject* multiplexer_type;
 
-// After an answer that was put and whose bell has not rung: lends the wire to its multiplexer, and sleeps until it is back. Returns the request with which it was
-// handed back, or nullptr, without an exception: the thread is to wait for the next one itself. `kept`: the last answer, to be kept until then.
-PyObject* lend(Wire* w, PyObject*& kept);
+// Lends a wire to its multiplexer, and sleeps until it is back: with a request that is to be answered in this thread, with nothing (the next request is to be
+// waited for here), or to be closed.
+enum class Back { kNothing, kRequest, kHangUp };
+Back lend(Wire* w, PyObject*& request);
 
 }  // namespace shoal::bindings

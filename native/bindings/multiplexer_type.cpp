@@ -2,7 +2,6 @@
 
 #include <new>
 
-#include "channel/doorbell.hpp"
 #include "channel/multiplexer.hpp"
 
 namespace shoal::bindings {
@@ -13,14 +12,13 @@ namespace {
 
 struct Multiplexer {
   PyObject_HEAD channel::Multiplexer* core;
-  int progress;  // of the last exchange()
 };
 
 // On the stack of the thread that lends: plain data.
 struct Lending : channel::Lent {
   Wire* wire = nullptr;
   PyObject* request = nullptr;
-  PyObject* kept = nullptr;  // the last answer: its client may be about to refer to something in it
+  Back back = Back::kNothing;
 };
 
 channel::Multiplexer& core(PyObject* self) { return *reinterpret_cast<Multiplexer*>(self)->core; }
@@ -58,11 +56,11 @@ PyObject* multiplexer_send(PyObject* self, PyObject* answer) {
   if (pipe == nullptr) return nobody();
   Outgoing out;
   PyObject* put = encode_for(pipe->wire, out, answer) ? put_message(pipe->wire, out) : nullptr;
-  if (put != nullptr) Py_XSETREF(pipe->kept, Py_NewRef(answer));
+  if (put != nullptr) Py_XSETREF(pipe->wire->kept, Py_NewRef(answer));
   return put;
 }
 
-PyObject* next_request(PyObject* self) {
+PyObject* multiplexer_recv(PyObject* self, PyObject*) {
   GilWait gil;
   begin_wait_for_ever(gil);
   Incoming in;
@@ -70,34 +68,21 @@ PyObject* next_request(PyObject* self) {
   channel::Result result = channel::Result::kEmpty;
   const channel::Lent* found = core(self).next(in.taken, gil.wait, result);
   end_wait(gil);
-  if (found == nullptr) {
-    if (result == channel::Result::kNoMemory) return raise_status(arena::Status::kSystem);
-    return PyErr_Occurred() != nullptr ? nullptr : nobody();
-  }
-  reinterpret_cast<Multiplexer*>(self)->progress = kAnswered;
-  Py_CLEAR(current(self)->kept);
-  return decode_any(in);
+  if (result == channel::Result::kDone) return decode_any(in);
+  if (PyErr_Occurred() != nullptr) return nullptr;
+  return found != nullptr ? raise_status(arena::Status::kSystem) : nobody();
 }
 
-PyObject* multiplexer_exchange(PyObject* self, PyObject* answer) {
-  int& progress = reinterpret_cast<Multiplexer*>(self)->progress;
-  progress = kNothingSent;
-  PyObject* put = multiplexer_send(self, answer);
-  if (put == nullptr) return nullptr;
-  Py_DECREF(put);
-  progress = kSent;
-  return next_request(self);
-}
-
-PyObject* multiplexer_recv(PyObject* self, PyObject*) { return next_request(self); }
-
-PyObject* multiplexer_hand_back(PyObject* self, PyObject* request) {
+PyObject* hand_back(PyObject* self, Back how, PyObject* request) {
   Lending* pipe = current(self);
   if (pipe == nullptr) return nobody();
-  pipe->request = request == Py_None ? nullptr : Py_NewRef(request);
+  pipe->back = how;
+  pipe->request = Py_XNewRef(request);
   core(self).hand_back_current();
   Py_RETURN_NONE;
 }
+PyObject* multiplexer_hand_back(PyObject* self, PyObject* request) { return hand_back(self, Back::kRequest, request); }
+PyObject* multiplexer_hang_up(PyObject* self, PyObject*) { return hand_back(self, Back::kHangUp, nullptr); }
 
 PyObject* multiplexer_close(PyObject* self, PyObject*) {
   core(self).close();
@@ -109,47 +94,39 @@ PyObject* multiplexer_abandon(PyObject* self, PyObject*) {
   Py_RETURN_NONE;
 }
 
-PyObject* multiplexer_progress(PyObject* self, void*) {
-  return PyLong_FromLong(reinterpret_cast<Multiplexer*>(self)->progress);
-}
-
 PyMethodDef methods[] = {
     {"recv", multiplexer_recv, METH_NOARGS, "recv() -> the next request of any wire that is lent"},
     {"send", multiplexer_send, METH_O, "send(answer) to whose request was received last"},
-    {"exchange", multiplexer_exchange, METH_O, "send(answer), then recv()"},
     {"hand_back", multiplexer_hand_back, METH_O,
-     "hand_back(request or None): the wire whose request was received last goes back to its thread."},
+     "hand_back(request): the wire whose request was received last goes back to its thread, with it."},
+    {"hang_up", multiplexer_hang_up, METH_NOARGS, "It goes back to its thread, to be closed."},
     {"close", multiplexer_close, METH_NOARGS, "Hands all wires back; none is lent from then on."},
     {"abandon", multiplexer_abandon, METH_NOARGS, "In a forked child: closes its descriptors."},
     {nullptr, nullptr, 0, nullptr}};
-PyGetSetDef getset[] = {{"progress", multiplexer_progress, nullptr,
-                         "How far the last exchange() got: 0 nothing was sent, 1 sent, 2 answered.", nullptr},
-                        {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(multiplexer_new)},
                        {Py_tp_dealloc, reinterpret_cast<void*>(multiplexer_dealloc)},
                        {Py_tp_methods, methods},
-                       {Py_tp_getset, getset},
                        {Py_tp_doc, const_cast<char*>("Multiplexer(): one thread's way to the clients of many wires.")},
                        {0, nullptr}};
 PyType_Spec spec = {"shoal._native.Multiplexer", sizeof(Multiplexer), 0, Py_TPFLAGS_DEFAULT, slots};
 
 }  // namespace
 
-PyObject* lend(Wire* w, PyObject*& kept) {
+Back lend(Wire* w, PyObject*& request) {
   Lending pipe;
   pipe.wire = w;
   pipe.incoming = w->incoming->index;
   pipe.outgoing = w->outgoing->index;
   pipe.socket = w->socket;
   pipe.bell = w->bell_in;
+  sync::leave(w->company);
   GilWait gil;
   begin_wait_for_ever(gil);
   gil.wait.begin();
-  channel::call(*channel::at(pipe.outgoing), w->bell_out);
   core(w->multiplexer).attend(pipe);
   end_wait(gil);
-  kept = pipe.kept;
-  return pipe.request;
+  request = pipe.request;
+  return pipe.back;
 }
 
 bool add_multiplexer_type(PyObject* module) {

@@ -22,8 +22,10 @@ struct Wire {
   bool gone;            // the other end has hung up: for good
   bool is_private;
   PyObject* multiplexer;  // of a server, which lends it this wire while its client is lively; or nullptr
+  PyObject* kept;         // the last answer: until the next one the client may be about to refer to something in it
   uint32_t run;           // exchanges in a row …
   uint64_t run_began;     // … since then
+  sync::Company company;  // with the other end of a private wire
   int progress;           // of the last exchange()
   pid_t owner;            // of the epoll descriptor: a forked child makes its own
 };

@@ -31,6 +31,7 @@ void drop_epoll(Wire* w) {
 void close_all(Wire* w) {
   if (w->socket < 0) return;
   drop_epoll(w);
+  sync::leave(w->company);
   for (Handle* h : {w->incoming, w->outgoing})
     if (h != nullptr && h->held) channel::at(h->index)->closings.fetch_add(1);
   for (int* fd : {&w->socket, &w->bell_in, &w->bell_out}) {
@@ -65,7 +66,10 @@ int wire_init(PyObject* self, PyObject* args, PyObject*) {
   w->bell_in = bell_in;
   w->bell_out = bell_out;
   w->is_private = is_private != 0;
-  w->multiplexer = w->is_private && multiplexer != Py_None ? Py_NewRef(multiplexer) : nullptr;
+  if (w->is_private && multiplexer != Py_None) {
+    w->multiplexer = Py_NewRef(multiplexer);
+    w->company.mine = &channel::at(w->outgoing->index)->putter;
+  }
   if (!w->is_private || open_epoll(w, EPOLLIN | EPOLLET)) return 0;
   PyErr_SetFromErrno(PyExc_OSError);
   close_all(w);
@@ -77,6 +81,7 @@ void wire_dealloc(PyObject* self) {
   Py_CLEAR(wire(self)->incoming);
   Py_CLEAR(wire(self)->outgoing);
   Py_CLEAR(wire(self)->multiplexer);
+  Py_CLEAR(wire(self)->kept);
   PyTypeObject* type = Py_TYPE(self);
   type->tp_free(self);
   Py_DECREF(type);
@@ -195,26 +200,34 @@ bool is_lively(Wire* w) {
   return os::now() - w->run_began < kLively;
 }
 
-// send() and recv() in one, for one who does nothing in between. After an error `progress` tells how far it got.
+// send() and recv() in one, for one who does nothing in between. After an error `progress` tells how far it got. Returns the wire itself, of which no client
+// can send a copy, if nothing was received: the client is lively, and the wire is to be lent.
 PyObject* wire_exchange(PyObject* self, PyObject* obj) {
   Wire* w = wire(self);
   w->progress = kNothingSent;
+  const bool lively = is_lively(w);
   Outgoing out;
-  PyObject* put = encode_for(w, out, obj) ? put_message(w, out, Bell::kLater) : nullptr;
+  PyObject* put = encode_for(w, out, obj) ? put_message(w, out, lively ? Bell::kNow : Bell::kLater) : nullptr;
   if (put == nullptr) return nullptr;
   Py_DECREF(put);
   w->progress = kSent;
-  PyObject* kept = nullptr;
-  PyObject* request = is_lively(w) ? lend(w, kept) : nullptr;
-  if (request == nullptr) {
-    Incoming in;
-    if (receive(w, in, w->is_private)) {
-      w->progress = kAnswered;
-      request = decode_any(in);
-    }
-  }
-  Py_XDECREF(kept);
-  return request;
+  if (w->kept != nullptr || lively) Py_XSETREF(w->kept, lively ? Py_NewRef(obj) : nullptr);
+  if (lively) return Py_NewRef(self);
+  Incoming in;
+  if (!receive(w, in, w->is_private)) return nullptr;
+  w->progress = kAnswered;
+  return decode_any(in);
+}
+
+PyObject* wire_lend(PyObject* self, PyObject*) {
+  Wire* w = wire(self);
+  if (w->multiplexer == nullptr || !check_readable(w)) return w->multiplexer == nullptr ? closed_error() : nullptr;
+  PyObject* request = nullptr;
+  const Back back = lend(w, request);
+  if (back == Back::kRequest) return request;
+  if (back == Back::kNothing) return wire_recv(self, nullptr);
+  PyErr_SetNone(PyExc_EOFError);
+  return nullptr;
 }
 
 // Of a server's wire: what was asked for may take its time, and belongs into this thread.
@@ -288,7 +301,8 @@ PyObject* wire_parts(PyObject* self, PyObject*) {
 PyMethodDef methods[] = {
     {"send", wire_send, METH_O, "send(obj)"},
     {"recv", wire_recv, METH_NOARGS, "recv() -> obj; EOFError when the other end has gone"},
-    {"exchange", wire_exchange, METH_O, "send(obj), then recv()"},
+    {"exchange", wire_exchange, METH_O, "send(obj), then recv(); or this wire, if it is to be lent"},
+    {"lend", wire_lend, METH_NOARGS, "Lends it to its multiplexer; the request with which it comes back, or the next."},
     {"not_quick", wire_not_quick, METH_NOARGS, "The last request may take its time: the client is not lively."},
     {"_send_raw", wire_send_raw, METH_O, "Sends the bytes of a contiguous buffer."},
     {"_recv_raw", wire_recv_raw, METH_NOARGS, "The bytes of the next message."},

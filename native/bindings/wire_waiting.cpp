@@ -59,7 +59,6 @@ Look look(Wire* w, channel::Taken* taken, GilWait& gil) {
   channel::Channel& c = *channel::at(index);
   const int socket = w->socket, bell = w->is_private ? -1 : w->bell_in, epoll = w->epoll;
   const bool is_private = w->is_private;
-  sync::Side* mine = w->multiplexer != nullptr ? &channel::at(w->outgoing->index)->putter : nullptr;
   const uint64_t deadline = gil.wait.deadline;
   bool ended = false;
   for (bool spun = false;;) {
@@ -83,7 +82,7 @@ Look look(Wire* w, channel::Taken* taken, GilWait& gil) {
     if (!spun) {
       spun = true;
       const auto asks = [&] { return !channel::is_empty(c.ring); };
-      if (is_private ? sync::spin_for(c.putter, mine, asks) : sync::spin(asks)) continue;
+      if (is_private ? sync::spin_for(c.putter, w->company, asks) : sync::spin(asks)) continue;
     }
     if (gil.wait.should_stop()) return Look::kInterrupted;
     if (!(is_private ? channel::listen(c) : channel::arm(index, channel::kArmedOnce, bell, gil.wait))) continue;

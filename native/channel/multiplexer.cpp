@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 
 #include <algorithm>
+#include <new>
 
 #include "channel/doorbell.hpp"
 
@@ -49,18 +50,27 @@ void Multiplexer::close() {
   mutex_.unlock();
 }
 
+bool Multiplexer::take(Lent& pipe) {
+  if (closed_ || is_stuck()) return false;
+  try {
+    lent_.reserve(lent_.size() + 1);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  if (!add(epoll_, pipe.socket, EPOLLIN | EPOLLRDHUP | EPOLLET, key(&pipe, kOfSocket))) return false;
+  if (!add(epoll_, pipe.bell, EPOLLIN | EPOLLET, key(&pipe, 0))) {
+    remove(epoll_, pipe.socket);
+    return false;
+  }
+  sync::leave(company_);
+  pipe.asked = os::now();
+  lent_.push_back(&pipe);
+  return true;
+}
+
 bool Multiplexer::attend(Lent& pipe) {
   mutex_.lock();
-  bool taken =
-      !closed_ && !is_stuck() && add(epoll_, pipe.socket, EPOLLIN | EPOLLRDHUP | EPOLLET, key(&pipe, kOfSocket));
-  if (taken && !add(epoll_, pipe.bell, EPOLLIN | EPOLLET, key(&pipe, 0))) {
-    remove(epoll_, pipe.socket);
-    taken = false;
-  }
-  if (taken) {
-    pipe.asked = os::now();
-    lent_.push_back(&pipe);
-  }
+  const bool taken = take(pipe);
   const bool wake = taken && asleep_;
   mutex_.unlock();
   if (wake) os::add_one(news_);
@@ -77,10 +87,17 @@ Lent* Multiplexer::next(Taken& out, sync::Wait& wait, Result& result) {
   mutex_.lock();
   current_ = nullptr;
   out_since_ = 0;
+  const uint64_t before = os::now();
+  charge(before - charged_until_);
+  result = Result::kEmpty;
   Lent* found = nullptr;
   for (bool spun = false; !closed_;) {
-    found = look(out, wait, result);
-    if (found != nullptr || result != Result::kEmpty) break;
+    found = choose(wait);
+    if (found != nullptr) {
+      result = get_now(found->incoming, out, wait);
+      if (result != Result::kEmpty) break;
+      found = nullptr;
+    }
     wait.begin();
     if (!spun) {
       spun = true;
@@ -90,14 +107,17 @@ Lent* Multiplexer::next(Taken& out, sync::Wait& wait, Result& result) {
   }
   if (found != nullptr) {
     const uint64_t now = os::now();
-    if (served_ != nullptr) clock_ = std::max(clock_, served_->used += now - charged_until_);
-    charged_until_ = now;
-    found->asked = out_since_ = now;
+    charge(std::min(now - before, kAtOnce));  // what it was waited for; who is idle pays no more
+    charged_until_ = found->asked = out_since_ = now;
     served_ = current_ = found;
     if (now >= look_for_quiet_) hand_back_quiet(now);
   }
   mutex_.unlock();
   return found;
+}
+
+void Multiplexer::charge(uint64_t nanoseconds) {
+  if (served_ != nullptr) clock_ = std::max(clock_, served_->used += nanoseconds);
 }
 
 void Multiplexer::hand_back_current() {
@@ -107,15 +127,7 @@ void Multiplexer::hand_back_current() {
   mutex_.unlock();
 }
 
-// Whose question is next, and takes it.
-Lent* Multiplexer::look(Taken& out, sync::Wait& wait, Result& result) {
-  result = Result::kEmpty;
-  Lent* pipe = choose(wait);
-  if (pipe == nullptr) return nullptr;
-  result = get_now(pipe->incoming, out, wait);
-  return result == Result::kDone ? pipe : nullptr;
-}
-
+// Whose question is next; nullptr: there is none.
 Lent* Multiplexer::choose(sync::Wait& wait) {
   Lent* least = nullptr;
   for (Lent* pipe : lent_) {
@@ -153,7 +165,10 @@ bool Multiplexer::has_question() const {
 // Those on this core cannot ask while it is spun on. If all are here, and are more than one, there is no parting either: they are served in one go.
 bool Multiplexer::spin() {
   const auto ready = [this] { return has_question(); };
-  if (lent_.size() == 1) return sync::spin_for(at(lent_[0]->incoming)->putter, &at(lent_[0]->outgoing)->putter, ready);
+  if (lent_.size() == 1) {
+    company_.mine = &at(lent_[0]->outgoing)->putter;
+    return sync::spin_for(at(lent_[0]->incoming)->putter, company_, ready);
+  }
   const bool elsewhere = std::any_of(lent_.begin(), lent_.end(),
                                      [](const Lent* pipe) { return !sync::shares_core(at(pipe->incoming)->putter); });
   return elsewhere && sync::spin(ready);
@@ -208,6 +223,7 @@ size_t Multiplexer::find(const Lent* pipe) const {
 
 void Multiplexer::hand_back(size_t which) {
   Lent* pipe = lent_[which];
+  sync::leave(company_);
   if (favoured_ == pipe) favoured_ = nullptr;
   if (served_ == pipe) served_ = nullptr;
   lent_[which] = lent_.back();
@@ -215,7 +231,7 @@ void Multiplexer::hand_back(size_t which) {
   remove(epoll_, pipe->socket);
   remove(epoll_, pipe->bell);
   os::Word& is_back = pipe->is_back;
-  is_back.store(1);  // from here on its thread may be gone, with its stack
+  is_back.store(1);  // SYNC POINT: attend(). From here on its thread may be gone, with its stack
   os::futex_wake(is_back, 1);
 }
 

@@ -21,9 +21,9 @@ namespace shoal::channel {
 struct Lent {
   uint32_t incoming, outgoing;  // channels
   int socket, bell;             // of the incoming one
-  os::Word is_back{0};
-  uint64_t asked = 0;  // when, the last time
-  uint64_t used = 0;   // ns of the serving thread's time
+  os::Word is_back{0};          // SYNC POINT: the store in hand_back() pairs with the load in attend()
+  uint64_t asked = 0;           // when, the last time
+  uint64_t used = 0;            // ns of the serving thread's time
 };
 
 class Multiplexer {
@@ -43,13 +43,12 @@ class Multiplexer {
   // Lends a pipe and sleeps until it is back. False: it was not taken.
   bool attend(Lent& pipe);
 
-  // For the serving thread. The next question of any of them, which is then `current()`; nullptr: `result` says why, and kInterrupted is for the caller to look into.
+  // For the serving thread. Whose question is next, which is then `current()`; `result` is kDone if it was taken, else what is wrong with that pipe. nullptr: closed.
   Lent* next(Taken& out, sync::Wait& wait, Result& result);
   Lent* current() const { return current_; }
   void hand_back_current();
 
  private:
-  Lent* look(Taken& out, sync::Wait& wait, Result& result);
   Lent* choose(sync::Wait& wait);
   bool comes_at_once(const Lent& pipe, sync::Wait& wait) const;
   bool spin();
@@ -57,11 +56,15 @@ class Multiplexer {
   void sleep();
   bool has_question() const;
   bool is_stuck() const;
-  void hand_back(size_t at);
+  bool take(Lent& pipe);
+  void charge(uint64_t nanoseconds);  // whom was served last
+  void hand_back(size_t which);
   void hand_back_quiet(uint64_t now);
   uint64_t quiet_from() const;
   size_t find(const Lent* pipe) const;
 
+  sync::Company company_;  // with a single client
+  // The GIL may be let go of with it, and is never asked for.
   std::mutex mutex_;  // over all that follows, except while the serving thread sleeps or is out with a question
   std::vector<Lent*> lent_;
   Lent* favoured_ = nullptr;     // whose run it is

@@ -36,20 +36,31 @@ constexpr uint64_t kTurn = 1'000'000;          // ns: how long one of the two sp
 constexpr uint64_t kRarely = 50;               // an attempt may take 1 / 50 of the time
 constexpr uint32_t kRarest = 5;                // doublings of that
 
-// How long a wait together is to spin, in ns; 0: not at all. `mine` if this side may ask the other to stay awake.
-uint64_t spin_together(const Side& other, Side* mine);
-void nobody_came(Side* mine);    // within that time
-void met_elsewhere(Side* mine);  // a wait for somebody on another core
+// What one side knows of its conversation. Only a side that has `mine` may ask the other to stay awake.
+struct Company {
+  Side* mine = nullptr;
+  uint32_t together = 0;  // waits in a row for somebody on this core
+  uint64_t since = 0;     // when they began
+  uint64_t until = 0;     // the attempt to part: 0, or when it ends
+  uint64_t began = 0;
+};
+
+// How long a wait together is to spin, in ns; 0: not at all.
+uint64_t spin_together(const Side& other, Company& company);
+void nobody_came(Company& company);    // within that time
+void met_elsewhere(Company& company);  // a wait for somebody on another core
+// Before the conversation goes on in another thread, or ends: takes back what was asked.
+void leave(Company& company);
 
 // As spin(), for a message of the other side.
 template <class Ready>
-bool spin_for(const Side& other, Side* mine, Ready ready) {
+bool spin_for(const Side& other, Company& company, Ready ready) {
   if (arena::header().cores < 2) return false;
   if (!shares_core(other)) {
-    met_elsewhere(mine);
+    met_elsewhere(company);
     return spin(ready);
   }
-  const uint64_t limit = spin_together(other, mine);
+  const uint64_t limit = spin_together(other, company);
   if (limit == 0) return false;
   // Two spin here, but on one core: no permit is needed.
   const uint64_t end = os::now() + limit;
@@ -60,7 +71,7 @@ bool spin_for(const Side& other, Side* mine, Ready ready) {
     os::yield();
     yield_at = os::now() + kTurn;
   }
-  nobody_came(mine);
+  nobody_came(company);
   return false;
 }
 

@@ -170,21 +170,26 @@ void nobody_spins_for_those_on_its_own_core() {
     CPU_SET(sched_getcpu(), &here);
     CHECK(sched_setaffinity(0, sizeof here, &here) == 0);
     sync::Side mine, other;
+    sync::Company company{.mine = &mine};
     uint32_t looks = 0;
     const auto third_look = [&] { return ++looks == 3; };
     sync::leave_word(other);
-    CHECK(!sync::spin_for(other, &mine, third_look) && looks == 0);
+    CHECK(!sync::spin_for(other, company, third_look) && looks == 0);
     other.stay_awake = 1;  // unless it is asked to
-    CHECK(sync::spin_for(other, &mine, third_look) == (arena::header().cores > 1));
+    CHECK(sync::spin_for(other, company, third_look) == (arena::header().cores > 1));
     other.stay_awake = 0;
     // It may ask the other side, now and then; and never leaves it asked.
     for (uint32_t i = 0; i < 4 * sync::kOftenTogether; ++i) {
-      CHECK(!sync::spin_for(other, &mine, [] { return false; }));
+      CHECK(!sync::spin_for(other, company, [] { return false; }));
       CHECK(mine.stay_awake == 0);
     }
+    company.until = company.began = os::now();  // in the midst of an attempt
+    mine.stay_awake = 1;
+    sync::leave(company);
+    CHECK(mine.stay_awake == 0 && company.until == 0);
     other.seen_on = 0;
     looks = 0;
-    CHECK(sync::spin_for(other, &mine, third_look) == (arena::header().cores > 1));
+    CHECK(sync::spin_for(other, company, third_look) == (arena::header().cores > 1));
   }).join();
 }
 

@@ -2,15 +2,18 @@
 
 A client's own thread lends its ring to the multiplexer (`shoal._native.Multiplexer`) and gets it back with the first request that may take its time: one that
 waits, that belongs into the client's own thread, or that makes an object.
+
+Relies on ``serving`` for what is quick. Promises that whatever happens in one client's request, or in the answer to it, ends that client's connection at most.
 """
 
 from __future__ import annotations
 
 import threading
+from traceback import format_exc
 
-from shoal import _native
-from shoal._managers.serving import QUICK, WITHOUT_KWDS, failure, not_exchanged
-from shoal._managers.words import RETURN
+from shoal import _native, _standard
+from shoal._managers.serving import QUICK, WITHOUT_KWDS, failure
+from shoal._managers.words import RETURN, TRACEBACK, UNSERIALIZABLE
 from shoal._runtime.threads import harmless
 
 TYPE_CHECKING = False
@@ -21,38 +24,55 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
+_util: Any = _standard.util
 
-def start(server: Server) -> _native.Multiplexer:
-    """Start the thread; return what rings are lent to."""
-    multiplexer = _native.Multiplexer()
-    thread = threading.Thread(target=_serve, args=(server, multiplexer), daemon=True, name="shoal-manager-lively")
-    harmless(thread)
-    thread.start()
+
+def start(server: Server) -> _native.Multiplexer | None:
+    """Start the thread; return what rings are lent to, or None if it is not to be had: then each client has a thread, as on other ways."""
+    try:
+        multiplexer = _native.Multiplexer()
+        thread = threading.Thread(target=_serve, args=(server, multiplexer), daemon=True, name="shoal-manager-lively")
+        harmless(thread)
+        thread.start()
+    except (OSError, RuntimeError) as error:  # no descriptor, or no thread
+        _util.info("lively clients are served as others are: %s", error)
+        return None
     return multiplexer
 
 
 def _serve(server: Server, multiplexer: _native.Multiplexer) -> None:
     try:
-        _answer_all(server, multiplexer)
+        while True:
+            _answer_until_trouble(server, multiplexer)
     finally:
         multiplexer.close()
 
 
+def _answer_until_trouble(server: Server, multiplexer: _native.Multiplexer) -> None:
+    """Take requests, and answer them, until one makes trouble."""
+    try:
+        _answer_all(server, multiplexer)
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: it came out of an object that was loaded or pickled
+        _util.info("a client is hung up on: %r", error)
+    multiplexer.hang_up()
+
+
 def _answer_all(server: Server, multiplexer: _native.Multiplexer) -> None:
+    """Answer requests.
+
+    Raises:
+        BaseException: what is to end the connection of the client whose request was taken last.
+    """
     entries = server.id_to_obj
-    recv, exchange, hand_back = multiplexer.recv, multiplexer.exchange, multiplexer.hand_back
-    ident: Any = None
-    methodname: Any = None
-    answer: Any = None
+    recv, send, hand_back = multiplexer.recv, multiplexer.send, multiplexer.hand_back
+    answer: Any
     while True:
         try:
-            request = recv() if answer is None else exchange(answer)
-        except Exception as error:  # noqa: BLE001 - one of three: see there
-            try:
-                not_exchanged(multiplexer, error, answer, entries, ident, methodname)
-            except (EOFError, OSError):
-                hand_back(None)  # its own thread sees that the client has gone
-            answer = None
+            request = recv()
+        except EOFError:
+            raise
+        except Exception:  # noqa: BLE001 - it cannot be loaded here; the client is told
+            send((TRACEBACK, format_exc()))
             continue
         kwds: Any = None
         try:
@@ -67,12 +87,14 @@ def _answer_all(server: Server, multiplexer: _native.Multiplexer) -> None:
             function = None
         if function is None:
             hand_back(request)
-            answer = None
         else:
             try:
                 answer = (RETURN, function(*args, **kwds) if kwds else function(*args))
             except BaseException as error:  # noqa: BLE001 - the client gets it, SystemExit and KeyboardInterrupt too
                 answer = failure(server, error)
-        # Nothing is kept alive while nobody asks.
-        del request, function
-        obj = args = kwds = None
+            try:
+                send(answer)
+            except Exception:  # noqa: BLE001 - it cannot be pickled, or the client has gone
+                send((UNSERIALIZABLE, format_exc()))
+        # Nothing is kept alive while nobody asks; the answer is, by the ring.
+        request = function = answer = obj = args = kwds = None

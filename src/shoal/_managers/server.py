@@ -82,6 +82,7 @@ class Server:
         self.stop_event = threading.Event()
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
         self._multiplexer: Any = None
+        self._starting = threading.Lock()
         known_keys[self.address] = self.authkey
         _servers.add(self)
 
@@ -157,8 +158,8 @@ class Server:
 
     @property
     def multiplexer(self) -> Any:
-        """What answers lively clients; started when the first asks for it who may become one."""
-        with self.mutex:
+        """What answers lively clients, or None; started when the first comes who may become one."""
+        with self._starting:
             if self._multiplexer is None:
                 self._multiplexer = lively.start(self)
             return self._multiplexer

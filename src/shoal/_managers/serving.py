@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from shoal._managers.server import Server
 
-__all__ = ["QUICK", "WITHOUT_KWDS", "Session", "failure", "not_exchanged", "serve_session", "serve_standard"]
+__all__ = ["QUICK", "WITHOUT_KWDS", "Session", "failure", "serve_session", "serve_standard"]
 
 _util: Any = _standard.util
 WITHOUT_KWDS = 3  # the length of a request that has none
@@ -117,17 +117,22 @@ def _serve(server: Server, session: Session) -> None:
     """Answer until the connection breaks: EOFError or OSError."""
     entries = server.id_to_obj
     recv, exchange, not_quick = session.recv, session.exchange, session.not_quick
+    line = session.line
     kwds: Any
     ident: Any = None
     methodname: Any = None
     entry: Any
     answer: Any = None
     while True:
-        # The answer is kept until the next request: the client may be about to refer to something in it.
+        # The answer is kept until the next one: the client may be about to refer to something in it.
         try:
             request = recv() if answer is None else exchange(answer)
-        except Exception as error:  # noqa: BLE001 - one of three: see there
-            not_exchanged(session.line, error, answer, entries, ident, methodname)
+            if request is line:  # its client is lively; the ring keeps the answer
+                answer = None
+                request = line.lend()
+        except Exception as error:
+            if has_gone(line, error, answer, entries, ident, methodname):
+                raise
             answer = None
             continue
         try:
@@ -156,8 +161,12 @@ def _serve(server: Server, session: Session) -> None:
         args = kwds = result = entry = None
 
 
-def not_exchanged(line: Any, error: Exception, answer: Any, entries: Any, ident: Any, methodname: Any) -> None:
-    """Go on after an answer that could not be sent, or a request that could not be loaded; EOFError or OSError if the client has gone."""
+def has_gone(line: Any, error: Exception, answer: Any, entries: Any, ident: Any, methodname: Any) -> bool:
+    """After an answer that could not be sent, or a request that could not be loaded: tell the client, or tell that it has gone.
+
+    Raises:
+        OSError: if it turns out to have gone.
+    """
     if answer is not None and line.progress == NOTHING_SENT:
         entry = None
         with suppress(
@@ -166,9 +175,10 @@ def not_exchanged(line: Any, error: Exception, answer: Any, entries: Any, ident:
             entry = entries.get(ident)
         _send_instead(line.send, answer, None if entry is None else entry[0], methodname)
     elif isinstance(error, EOFError):
-        raise error
+        return True
     else:
         line.send((TRACEBACK, format_exc()))
+    return False
 
 
 def _send_instead(send: Any, answer: tuple[str, Any], obj: Any, methodname: str) -> None:
@@ -229,6 +239,7 @@ ORDINARY = (queue.Empty, queue.Full, LookupError, StopIteration)
 
 
 def failure(server: Server, error: BaseException) -> tuple[str, Any]:
+    """Make the answer to a call that raised."""
     if server.serializer != "pickle":
         return TRACEBACK, format_exc()  # XML-RPC can express no exception
     return FAILURE, Failure(error, remote=not isinstance(error, ORDINARY))
