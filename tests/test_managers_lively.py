@@ -13,6 +13,7 @@ import pytest
 
 import shoal
 from shoal import managers
+from shoal.errors import ManagerDied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,10 @@ def ask_often(words: Any) -> None:
         words["key"]
 
 
+def own_epolls(_: int) -> int:
+    return sum("eventpoll" in str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink())
+
+
 def count_up(words: Any, name: str, count: int) -> None:
     for number in range(count):
         words[name] = number
@@ -48,12 +53,13 @@ def hammer(words: Any, over: Any, ready: Any) -> None:
 class SlowKey:
     """A key that takes its time where it is looked up, as long as the file is there."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, looked_up: str) -> None:
+        self.path, self.looked_up = path, looked_up
 
     def __hash__(self) -> int:
+        Path(self.looked_up).touch()
         until = time.monotonic() + LONG
-        while os.path.exists(self.path) and time.monotonic() < until:  # noqa: PTH110 - the server's side has no Path
+        while Path(self.path).exists() and time.monotonic() < until:
             time.sleep(0.01)
         return 1
 
@@ -78,6 +84,36 @@ class NotThere:
 
     def __reduce__(self) -> Any:
         return int, ("no number",)
+
+
+class Raising:
+    """Raises where it is loaded, or where it is pickled for the way back."""
+
+    def __init__(
+        self, loading: type[BaseException] | None, pickling: type[BaseException] | None, trips: int = 0
+    ) -> None:
+        self.errors, self.trips = (loading, pickling), trips
+        if trips and loading is not None:
+            raise loading
+
+    def __reduce__(self) -> Any:
+        if self.trips and self.errors[1] is not None:
+            raise self.errors[1]
+        return Raising, (*self.errors, self.trips + 1)
+
+
+class Noticed:
+    """Tells, by a file, when it is dropped in the server."""
+
+    def __init__(self, path: str, trips: int = 0) -> None:
+        self.path, self.trips = path, trips
+
+    def __reduce__(self) -> Any:
+        return Noticed, (self.path, self.trips + 1)
+
+    def __del__(self) -> None:
+        if self.trips == 1:
+            Path(self.path).touch()
 
 
 def test_many_clients_at_once_get_their_own_answers(manager: managers.SyncManager):
@@ -116,11 +152,66 @@ def test_errors_reach_who_has_asked(manager: managers.SyncManager):
     ask_often(words)
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, EOFError])
+@pytest.mark.parametrize("where", ["loading", "pickling"])
+def test_who_makes_trouble_is_hung_up_on_and_nobody_else(
+    manager: managers.SyncManager, error: type[BaseException], where: str
+):
+    words = manager.dict(key=1)
+    outcomes: list[str] = []
+
+    def make_trouble() -> None:
+        ask_often(words)
+        try:
+            words["x"] = Raising(error, None) if where == "loading" else Raising(None, error)
+            ask_often(words)
+            words["x"]
+        except ManagerDied:
+            outcomes.append("hung up")
+        except managers.RemoteError:
+            outcomes.append("told")
+
+    ask_often(words)
+    troubled = threading.Thread(target=make_trouble, daemon=True)
+    troubled.start()
+    troubled.join(LONG)
+    assert outcomes in (["hung up"], ["told"])
+    ask_often(words)
+    other = threading.Thread(target=ask_often, args=(words,), daemon=True)
+    other.start()
+    other.join(LONG)
+    assert not other.is_alive()
+
+
+@pytest.mark.parametrize("pause", [0, 0.1])
+def test_an_answer_is_kept_until_the_client_refers_to_what_is_in_it(manager: managers.SyncManager, pause: float):
+    words = manager.dict(key=1)
+    for _ in range(5):
+        words["inner"] = manager.dict(a=1)
+        ask_often(words)
+        inner = words.pop("inner")
+        time.sleep(pause)  # long enough, once, for the ring to have gone back
+        ask_often(words)
+        assert inner["a"] == 1
+
+
+def test_nothing_is_kept_alive_once_the_next_answer_has_come(manager: managers.SyncManager, tmp_path: Path):
+    words = manager.dict(key=1)
+    for number in range(60, 70):  # some of these before the client is lively, others when it is
+        words["noticed"] = Noticed(str(tmp_path / str(number)))
+        for _ in range(number):
+            words["key"]
+        words.pop("noticed")
+        ask_often(words)
+        assert (tmp_path / str(number)).exists()
+
+
 def test_a_question_that_takes_long_keeps_nobody_waiting(manager: managers.SyncManager, tmp_path: Any):
     words = manager.dict(key=1)
     slow = tmp_path / "slow"
     slow.touch()
-    key = SlowKey(str(slow))
+    looked_up = tmp_path / "looked up"
+    key = SlowKey(str(slow), str(looked_up))
 
     def ask_slowly() -> None:
         ask_often(words)
@@ -129,7 +220,10 @@ def test_a_question_that_takes_long_keeps_nobody_waiting(manager: managers.SyncM
     asking = threading.Thread(target=ask_slowly)
     ask_often(words)
     asking.start()
-    time.sleep(0.05)  # it may be in its slow question by then, or come to it in the midst of ours: both must do
+    until = time.monotonic() + LONG
+    while not looked_up.exists():  # it is in its slow question when that is there
+        ask_often(words)
+        assert time.monotonic() < until
     for _ in range(20):
         ask_often(words)
     assert asking.is_alive()
@@ -207,6 +301,7 @@ def test_a_forked_server_child_does_not_keep_it(manager: managers.SyncManager):
     pool = manager.Pool(2)
     ask_often(words)
     assert pool.map(abs, [-1, 2]) == [1, 2]
+    assert set(pool.map(own_epolls, range(4))) == {0}
     pool.terminate()
     ask_often(words)
 

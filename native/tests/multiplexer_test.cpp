@@ -189,7 +189,7 @@ void who_asks_seldom_does_not_wait_for_runs_to_end() {
     return last = number;
   };
   for (int i = 0; i < 500; ++i) serve_one();
-  CHECK(turns <= 100);  // 500 questions of 20 us each: ten runs, and on a busy machine some more
+  CHECK(turns <= 250);  // without runs it would be all of them
   seldom.ask(3);
   CHECK_EQUAL(serve_one(), 3);
   m.close();
