@@ -34,7 +34,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
     """A started process, as its ``Process`` object sees it."""
 
     method = "fork"
-    returncode: int | None = None
+    returncode: int | None
     finalizer: None = None  # of the standard class; `close` does its work
     sentinel: int = -1
     pid: int
@@ -45,6 +45,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
     def __init__(self, process_obj: Any) -> None:
         _flush_std_streams()
         self._owner = os.getpid()
+        self.returncode = None  # set later, by whichever thread learns of the end (see `_pool.waiting.Awaited`)
         self._reaping = threading.Lock()
         self._launch(process_obj)
 

@@ -33,6 +33,7 @@ class IMapIterator(Awaited):
     """
 
     def __init__(self, pool: Any) -> None:
+        super().__init__()
         self._pool = pool
         self._collector: Collector = pool._collector
         self._job = next(job_counter)

@@ -151,8 +151,6 @@ class Leadership:
         """Sleep until the job is done, or this thread may lead; a slice at most."""
         source = job._source
         bell = Bell(source if source is not None and source.driven else None)
-        if job._bells is None:
-            job._bells = []
         job._bells.append(bell)
         self.followers.append(bell)
         try:

@@ -42,6 +42,12 @@ class ApplyResult(Awaited):
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
+        super().__init__()
+        self._done = False
+        self._success = True
+        self._value: Any = None
+        self._concluding = False
+        self._function: Function | None = None  # for messages
         self._pool = pool
         self._collector: Collector = pool._collector
         self._job = next(job_counter)
@@ -50,12 +56,6 @@ class ApplyResult(Awaited):
         self._error_callback = error_callback
         self.open: set[int] = set()
         self._cache[self._job] = self
-
-    # What most results keep until the end, and so need not be set in each.
-    _done = False
-    _success = True
-    _value: Any = None
-    _concluding = False
 
     def ready(self) -> bool:
         """Whether the result is there."""
@@ -107,8 +107,6 @@ class ApplyResult(Awaited):
         """Learn that the worker died in the task."""
         self.one(0, Failure(error(self._function.name if self._function is not None else "the task")))
         return ()
-
-    _function: Function | None = None  # for messages
 
     def one(self, _index: int, payload: Any) -> None:
         """Take the outcome."""

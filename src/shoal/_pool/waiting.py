@@ -40,11 +40,16 @@ class Awaited:
     """Something threads wait for, under the leadership of one of them (see ``leadership``).
 
     A subclass has `_done`: whether there is something to take.
+
+    Whatever is ever set on it is set when it is made. CPython 3.11 collects garbage in the middle of giving an object an attribute that it did not have, and may run another
+    thread meanwhile; if that one gives the same object another new attribute, one of the two is lost, or the interpreter crashes. Two threads, one that waits
+    and one that leads, did just that. (From 3.12 on garbage is collected elsewhere.)
     """
 
-    _bells: list[Bell] | None = None  # of the threads that wait
-    _source: Source | None = None  # what still feeds it
+    def __init__(self) -> None:
+        self._bells: list[Bell] = []  # of the threads that wait
+        self._source: Source | None = None  # what still feeds it
 
     def _wake(self) -> None:
-        for bell in list(self._bells or ()):
+        for bell in list(self._bells):
             bell.ring()
