@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from manager_server import threads_of
 
 import shoal
 from shoal import managers
@@ -76,10 +77,6 @@ def test_a_call_that_waits_for_a_killed_server_ends_at_once(manager: managers.Sy
     assert isinstance(error, ManagerDied)
     assert isinstance(error, ConnectionError)
     assert error.address == manager.address
-
-
-def threads_of(manager: Any) -> int:
-    return len(list(Path(f"/proc/{manager._process.pid}/task").iterdir()))
 
 
 def test_later_calls_say_that_the_server_has_gone(manager: managers.SyncManager):

@@ -6,10 +6,12 @@ import os
 import signal
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from manager_server import threads_of
 
 import shoal
 from shoal import managers
@@ -48,6 +50,23 @@ def hammer(words: Any, over: Any, ready: Any) -> None:
     ready.release()
     while not over.is_set():
         ask_often(words)
+
+
+@contextmanager
+def hammering(words: Any) -> Iterator[list[Any]]:
+    """Three processes that ask all the time; those that are left in the list must come to a good end."""
+    context = shoal.get_context("fork")
+    over, ready = context.Event(), context.Semaphore(0)
+    clients: list[Any] = [context.Process(target=hammer, args=(words, over, ready)) for _ in range(3)]
+    for client in clients:
+        client.start()
+    for _ in clients:
+        assert ready.acquire(timeout=LONG)
+    yield clients
+    over.set()
+    for client in clients:
+        client.join(LONG)
+        assert client.exitcode == 0
 
 
 class SlowKey:
@@ -251,48 +270,29 @@ def test_what_has_an_owner_stays_with_its_thread(manager: managers.SyncManager):
 
 def test_a_killed_client_is_noticed_and_the_others_go_on(manager: managers.SyncManager):
     words = manager.dict(key=1)
-    context = shoal.get_context("fork")
-    over, ready = context.Event(), context.Semaphore(0)
-    clients = [context.Process(target=hammer, args=(words, over, ready)) for _ in range(3)]
-    for client in clients:
-        client.start()
-    for _ in clients:
-        assert ready.acquire(timeout=LONG)
-    ask_often(words)
-    before = threads_of(manager)
-    clients[0].kill()
-    os.kill(clients[1].pid, signal.SIGSTOP)  # in the middle of anything
-    clients[0].join()
-    until = time.monotonic() + LONG
-    while threads_of(manager) >= before:
+    with hammering(words) as clients:
         ask_often(words)
-        assert time.monotonic() < until
-    os.kill(clients[1].pid, signal.SIGCONT)
-    over.set()
-    for client in clients[1:]:
-        client.join(LONG)
-        assert client.exitcode == 0
+        before = threads_of(manager)
+        killed = clients.pop()
+        killed.kill()
+        os.kill(clients[0].pid, signal.SIGSTOP)  # in the middle of anything
+        killed.join()
+        until = time.monotonic() + LONG
+        while threads_of(manager) >= before:
+            ask_often(words)
+            assert time.monotonic() < until
+        os.kill(clients[0].pid, signal.SIGCONT)
 
 
 def test_who_asks_seldom_is_answered_between_those_who_ask_often(manager: managers.SyncManager):
     words = manager.dict(key=1)
-    context = shoal.get_context("fork")
-    over, ready = context.Event(), context.Semaphore(0)
-    clients = [context.Process(target=hammer, args=(words, over, ready)) for _ in range(3)]
-    for client in clients:
-        client.start()
-    for _ in clients:
-        assert ready.acquire(timeout=LONG)
-    queue = manager.Queue()
-    for number in range(200):
-        words[number] = number
-        queue.put(number)
-        assert queue.get() == number
-        time.sleep(0.001)
-    over.set()
-    for client in clients:
-        client.join(LONG)
-        assert client.exitcode == 0
+    with hammering(words):
+        queue = manager.Queue()
+        for number in range(200):
+            words[number] = number
+            queue.put(number)
+            assert queue.get() == number
+            time.sleep(0.001)
 
 
 def test_a_forked_server_child_does_not_keep_it(manager: managers.SyncManager):
@@ -304,7 +304,3 @@ def test_a_forked_server_child_does_not_keep_it(manager: managers.SyncManager):
     assert set(pool.map(own_epolls, range(4))) == {0}
     pool.terminate()
     ask_often(words)
-
-
-def threads_of(manager: Any) -> int:
-    return len(list(Path(f"/proc/{manager._process.pid}/task").iterdir()))

@@ -74,7 +74,7 @@ def test_it_has_the_descriptors_that_it_is_to_have_and_no_others():
     os.dup2(far, 200, inheritable=True)
     program = "import os, sys; os.write(int(sys.argv[1]), repr(sorted(map(int, os.listdir('/proc/self/fd')))).encode())"
     try:
-        pid = programs.run(sys.executable, [sys.executable, "-c", program, str(writer)], {writer, 1})
+        pid = programs.run([sys.executable, "-c", program, str(writer)], {writer, 1})
         os.close(writer)
         found = os.read(reader, 1000).decode()
         assert exit_code(pid) == 0
@@ -88,12 +88,12 @@ def test_it_has_the_descriptors_that_it_is_to_have_and_no_others():
 def test_what_cannot_be_run_is_an_error_at_once(tmp_path: Path):
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(FileNotFoundError):
-        programs.run(str(tmp_path / "nothing"), ["nothing"], ())
+        programs.run([str(tmp_path / "nothing")], ())
     plain = tmp_path / "plain"
     plain.write_text("no program")
     plain.chmod(stat.S_IRUSR)
     with pytest.raises(PermissionError):
-        programs.run(str(plain), ["plain"], ())
+        programs.run([str(plain)], ())
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 

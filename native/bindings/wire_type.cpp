@@ -221,7 +221,8 @@ PyObject* wire_exchange(PyObject* self, PyObject* obj) {
 
 PyObject* wire_lend(PyObject* self, PyObject*) {
   Wire* w = wire(self);
-  if (w->multiplexer == nullptr || !check_readable(w)) return w->multiplexer == nullptr ? closed_error() : nullptr;
+  if (w->multiplexer == nullptr) return closed_error();
+  if (!check_readable(w)) return nullptr;
   PyObject* request = nullptr;
   const Back back = lend(w, request);
   if (back == Back::kRequest) return request;

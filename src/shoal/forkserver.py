@@ -133,7 +133,7 @@ class ForkServer:
         file = payload.write([pickle.dumps(plan)])
         try:
             program = protocol.server_program(theirs.fileno(), file)
-            server = programs.run(spawn.get_executable(), spawn.interpreter(program), {theirs.fileno(), file})
+            server = programs.run(spawn.interpreter(program), {theirs.fileno(), file})
         except BaseException:
             ours.close()
             raise

@@ -79,8 +79,7 @@ class Popen(popen_fork.Popen):
                 temporary.append(writer)
                 inherited.add(writer)
                 self._descriptors += (ended,)
-            command = spawn.get_command_line(**shared)
-            self.pid = programs.run(command[0], command, inherited.union(self._fds))
+            self.pid = programs.run(spawn.get_command_line(**shared), inherited.union(self._fds))
             self._token = slot.given_to(self.pid)
             if ended is None:
                 ended = popen_fork.sentinel_of(self.pid)

@@ -131,7 +131,7 @@ def _serve(server: Server, session: Session) -> None:
                 answer = None
                 request = line.lend()
         except Exception as error:
-            if has_gone(line, error, answer, entries, ident, methodname):
+            if _has_gone(line, error, answer, entries, ident, methodname):
                 raise
             answer = None
             continue
@@ -161,7 +161,7 @@ def _serve(server: Server, session: Session) -> None:
         args = kwds = result = entry = None
 
 
-def has_gone(line: Any, error: Exception, answer: Any, entries: Any, ident: Any, methodname: Any) -> bool:
+def _has_gone(line: Any, error: Exception, answer: Any, entries: Any, ident: Any, methodname: Any) -> bool:
     """After an answer that could not be sent, or a request that could not be loaded: tell the client, or tell that it has gone.
 
     Raises:

@@ -20,12 +20,11 @@ __all__ = ["run"]
 STANDARD = (0, 1, 2)
 
 
-def run(executable: str | bytes, command: list[str | bytes], inherited: Iterable[int]) -> int:
+def run(command: list[str | bytes], inherited: Iterable[int]) -> int:
     """Run a program.
 
     Args:
-        executable: its path, or a name to be found on ``PATH``.
-        command: its arguments, its own name first.
+        command: its path, or a name to be found on ``PATH``, and its arguments.
         inherited: the descriptors that it has beside the standard three, under the same numbers; no others.
 
     Returns:
@@ -42,7 +41,7 @@ def run(executable: str | bytes, command: list[str | bytes], inherited: Iterable
         actions += [(os.POSIX_SPAWN_DUP2, fd, between), (os.POSIX_SPAWN_DUP2, between, fd)]
     if kept:
         actions.append((os.POSIX_SPAWN_CLOSE, between))
-    return os.posix_spawnp(executable, command, os.environ, file_actions=actions)
+    return os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
 
 
 def _inheritable(kept: Sequence[int]) -> list[int]:
