@@ -154,13 +154,13 @@ def soak(seconds: float, seed: int, methods: list[str]) -> int:
         blows.let_go(all_of_them=True)
         found: list[str] = []
         lost = 0
-        while running:  # each is forgotten when it has been judged: forks of a large process take long, and the last part has 100,000 to make
+        while running:
             part = running.pop(0)
             part.finish()
             report(part)
             found += part.violations()
             lost += len(part.history.lost) if isinstance(part, parts.PoolPart | parts.QueuePart) else 0
-            del part
+            del part  # what it refers to must be gone before what is left is counted
         found += settled(before)
     print(", ".join(f"{what}: {count}" for what, count in blows.count.items()) + f"; lost with their processes: {lost}")
     print(f"seed {seed}: {'all is well' if not found else f'{len(found)} violations'}")

@@ -17,6 +17,7 @@ import psutil
 import soak_work as work
 from soak_history import PoolHistory, QueueHistory
 
+import shoal
 from shoal.errors import PoolTerminatedError, WorkerLostError
 
 if TYPE_CHECKING:
@@ -237,8 +238,10 @@ class BriefPools(Part):
 class LeavingWorkers(Part):
     """A pool whose workers leave after each task.
 
+    It is in a process of its own, which stays small: this one grows by what all parts remember, and each worker is a fork.
+
     Args:
-        context: makes it.
+        context: makes the pool.
         least: tasks to be run, however long that takes.
     """
 
@@ -246,24 +249,44 @@ class LeavingWorkers(Part):
 
     def __init__(self, context: Any, least: int) -> None:
         super().__init__()
-        self._least = least
-        self._pool = context.Pool(2, maxtasksperchild=1)
-        self.work(self._some)
+        self._over = context.Event()
+        self._reports, sender = context.Pipe(duplex=False)
+        self._process = shoal.get_context("spawn").Process(
+            target=work.leave, args=(context.get_start_method(), least, self._over, sender)
+        )
+        self._process.start()
+        sender.close()
+        self.work(self._hear)
 
-    def _some(self) -> None:
-        numbers = range(self.done, self.done + 20)
-        if self._pool.map_async(work.nothing, numbers, chunksize=1).get(PATIENCE) != [2 * i for i in numbers]:
-            self.troubles.append(f"{self.name}: wrong results")
-        self.done += len(numbers)
+    def _hear(self) -> None:
+        """Until the process has closed its end: that is over later than the others, when it has run what it must."""
+        while True:
+            if not self._reports.poll(PATIENCE):
+                raise TimeoutError(f"{self._process} told nothing for {PATIENCE:g} s")
+            try:
+                report = self._reports.recv()
+            except EOFError:
+                self.over.set()
+                return
+            if isinstance(report, str):
+                self.troubles.append(f"{self.name}: {report}")
+            else:
+                self.done += report
 
     def finish(self) -> None:
-        """Run what is missing, then close the pool."""
+        """Let it run what is missing, and end."""
+        self._over.set()
+        for thread in self.threads:
+            thread.join()  # bounded: each report is
         super().finish()
-        with self.troubled():
-            while self.done < self._least and not self.troubles:
-                self._some()
-        self._pool.close()
-        self._pool.join()
+        if self.troubles:
+            self._process.kill()
+        self._process.join(PATIENCE)
+        if self._process.exitcode:
+            self.troubles.append(f"{self.name}: {self._process} failed")
+        self._process.close()
+        self._reports.close()
+        del self._process, self._reports, self._over
 
 
 class QueuePart(Part):

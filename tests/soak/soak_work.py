@@ -6,7 +6,9 @@ import os
 import time
 from typing import Any
 
-__all__ = ["consume", "nothing", "produce", "run"]
+import shoal
+
+__all__ = ["consume", "leave", "nothing", "produce", "run"]
 
 _logs: dict[str, int] = {}
 
@@ -34,6 +36,23 @@ def run_item(item: tuple[str, int, float, int]) -> tuple[int, bytes]:
 def nothing(number: int) -> int:
     """A task that says and takes nothing."""
     return 2 * number
+
+
+def leave(method: str, least: int, over: Any, reports: Any) -> None:
+    """Run tasks, a worker for each, until it is over and there were enough of them; report how many there were, twenty at a time, or what is wrong."""
+    patience = 150.0  # seconds
+    numbers = range(20)
+    with shoal.get_context(method).Pool(2, maxtasksperchild=1) as pool:
+        done = 0
+        while done < least or not over.is_set():
+            found = pool.map_async(nothing, numbers, chunksize=1).get(patience)
+            if found != [2 * number for number in numbers]:
+                reports.send(f"wrong results: {found}")
+                break
+            done += len(numbers)
+            reports.send(len(numbers))
+        pool.close()
+        pool.join()
 
 
 def produce(queue: Any, path: str, producer: int, over: Any) -> None:
