@@ -73,6 +73,20 @@ def use(shared: dict[str, Any], answers: Any) -> None:
     answers.put(told)
 
 
+def use_what_comes(messages: Any, answers: Any) -> None:
+    """Of a process that was given nothing of the kind when it was started."""
+    use(messages.get(timeout=20), answers)
+
+
+def take_what_comes(receiver: Any, answers: Any) -> None:
+    lock = receiver.recv()
+    lock.acquire()
+    answers.put("held")
+    answers.close()
+    answers.join_thread()  # a standard queue's answer leaves by a thread
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def take_and_leave(lock: Any, answers: Any, how: str) -> None:
     lock.acquire()
     answers.put("held")

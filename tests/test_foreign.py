@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import multiprocessing.context
 import multiprocessing.process
+import pickle
 import subprocess
 import sys
 import threading
@@ -142,6 +143,60 @@ def test_a_shoal_process_uses_standard_objects(ours: Any, theirs: Any):
 
 def test_a_standard_process_uses_shoal_objects(ours: Any, theirs: Any):
     exchange(ours, theirs)
+
+
+def test_a_standard_process_uses_shoal_objects_that_come_by_a_standard_queue(ours: Any, theirs: Any):
+    shared, here = things(ours, typed=True)
+    messages, answers = theirs.Queue(), theirs.Queue()
+    process = theirs.Process(target=tasks.use_what_comes, args=(messages, answers))
+    process.start()
+    messages.put(shared)
+    shared["queue"].put(41)
+    shared["joinable"].put("work")
+    here.send("hello")
+    assert shared["barrier"].wait(SECONDS) in {0, 1}
+    assert here.poll(SECONDS)
+    assert here.recv() == ("sent", "hello")
+    assert shared["simple"].get() == "simple"
+    assert answers.get(timeout=SECONDS) == {"counter": 41, "barrier": True}
+    assert (shared["value"].value, shared["array"][:]) == (2, [0.0, 7.0, 0.0])
+    assert shared["event"].is_set()
+    process.join(SECONDS)
+    assert process.exitcode == 0
+
+
+def test_a_standard_process_that_was_sent_a_lock_and_is_killed_gives_it_up(ours: Any, theirs: Any):
+    lock, (receiver, sender), answers = ours.Lock(), theirs.Pipe(duplex=False), theirs.Queue()
+    process = theirs.Process(target=tasks.take_what_comes, args=(receiver, answers))
+    process.start()
+    sender.send(lock)
+    assert answers.get(timeout=SECONDS) == "held"
+    with pytest.warns(AbandonedLockWarning):
+        assert lock.acquire(timeout=SECONDS)
+    lock.release()
+    process.join(SECONDS)
+
+
+def test_what_comes_when_its_sender_has_gone_or_to_another_tree_is_refused_in_words():
+    made = [sys.executable, "-c", "import pickle, shoal, sys; sys.stdout.buffer.write(pickle.dumps(shoal.Lock()))"]
+    orphan = subprocess.run(made, check=True, capture_output=True, timeout=SECONDS).stdout
+    lock = shoal.Lock()
+    load = """if True:
+        import pickle, shoal, sys
+        from shoal.errors import StaleReferenceError
+        own = eval(sys.argv[1])
+        try:
+            pickle.loads(sys.stdin.buffer.read())
+        except StaleReferenceError as error:
+            print(error)
+        with shoal.Lock():
+            print("works")
+        """
+    for pickled, own in [(orphan, "None"), (pickle.dumps(lock), "shoal.Lock()")]:
+        command = [sys.executable, "-W", "error", "-c", load, own]
+        told = subprocess.run(command, check=True, input=pickled, capture_output=True, timeout=SECONDS).stdout.decode()
+        assert "another process tree" in told
+        assert "works" in told
 
 
 def test_what_a_standard_child_was_given_lives_though_nobody_else_holds_it(ours: Any, theirs: Any):

@@ -17,6 +17,10 @@ PyObject* arena_ensure(PyObject*, PyObject*) {
   return ensure_attached() ? PyLong_FromLong(arena::descriptor()) : nullptr;
 }
 
+PyObject* arena_descriptor(PyObject*, PyObject*) {
+  return PyLong_FromLong(arena::attached() ? arena::descriptor() : -1);
+}
+
 PyObject* arena_attach(PyObject*, PyObject* args) {
   int fd = -1;
   unsigned long long token = 0;
@@ -233,6 +237,7 @@ PyObject* references_end(PyObject*, PyObject* args) {
 
 PyMethodDef functions[] = {
     {"arena_ensure", arena_ensure, METH_NOARGS, "The descriptor of this tree's arena, which is made if there is none."},
+    {"arena_descriptor", arena_descriptor, METH_NOARGS, "The arena's descriptor, -1 if this process has none."},
     {"arena_attach", arena_attach, METH_VARARGS, "arena_attach(fd, token): of a spawned child."},
     {"arena_statistics", arena_statistics, METH_NOARGS, "Counts of what is in use, and bytes."},
     {"slot_reserve", slot_reserve, METH_VARARGS,

@@ -9,6 +9,7 @@ Reference: TypeAlias = tuple[int, int, int, int]  # arena id, kind, index, gener
 
 # --- the arena and process slots (floors 1, 2) -------------------------------------------------------------------------
 def arena_ensure() -> int: ...            # makes the tree's arena if this process has none; returns its file descriptor (close-on-exec)
+def arena_descriptor() -> int: ...        # -1 if this process has no arena
 def arena_attach(fd: int, token: int) -> None: ...  # a spawned child: map the inherited descriptor, claim the slot reserved for it
 def arena_statistics() -> dict[str, int]: ...       # objects, segments, blobs, nodes, slots in use; bytes of memory in use; quota
 def slot_reserve(daemon: bool, die_with_parent: bool) -> int: ...   # for a spawned child: a token to be sent to it

@@ -301,13 +301,11 @@ _native.set_codec(dumps, loads)
 
 
 def _carried(handle: _native.Handle, reference: _native.Reference) -> _native.Reference:
-    """Make the reference of a shared object in a pickle that is not shoal's: one for a child that others start has to bring the arena along."""
-    popen = _standard.context.get_spawning_popen()
-    if popen is None:
-        return reference
-    from shoal._pickling.carrying import carry  # noqa: PLC0415 - rarely needed
+    """Make the reference of a shared object in a pickle that is not shoal's: whoever loads it may not know of the arena."""
+    from shoal._pickling import carrying  # noqa: PLC0415 - rarely needed
 
-    return carry(handle, reference, popen)
+    popen = _standard.context.get_spawning_popen()
+    return carrying.direct(reference) if popen is None else carrying.carry(handle, reference, popen)
 
 
 _native.set_carrier(_carried)

@@ -1,14 +1,19 @@
-"""Shared objects on their way to a child that the standard library starts (or loky, or whoever else calls ``set_spawning_popen``).
+"""Shared objects on their way to a process that shoal did not start, and that knows nothing of the arena.
 
-Such a child knows nothing of the arena. So the first shared object that is pickled for it reserves a slot and has the arena's descriptor inherited, by the
-popen's own ``duplicate_for_child``; what is needed to attach goes before each reference, once in a pickle. The objects are kept alive through the
-slot until the child has ended. If the child takes longer than a minute to begin, the slot is given up, and it takes another one: then only what the
-parent still holds is there.
+A child that the standard library starts (or loky, or whoever else calls ``set_spawning_popen``) is given it: the first shared object that is pickled for it
+reserves a slot and has the arena's descriptor inherited, by the popen's own ``duplicate_for_child``; what is needed to attach goes before each reference, once
+in a pickle. The objects are kept alive through the slot until the child has ended. If the child takes longer than a minute to begin, the slot is given up, and
+it takes another one: then only what the parent still holds is there.
+
+One that gets its first shared object later, by a standard queue or pipe, looks for the arena where the sender has it, among the sender's descriptors. Nothing
+but the sender keeps the object alive on that way.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shoal import _native, _runtime
@@ -17,7 +22,7 @@ from shoal._runtime import leaving
 if TYPE_CHECKING:
     from shoal._native import Reference
 
-__all__ = ["carry"]
+__all__ = ["carry", "direct"]
 
 
 class _Place:
@@ -38,10 +43,26 @@ class _Place:
         return _take, (self.arena, self.token)
 
 
+class _Whereabouts:
+    """Where the arena is to be found: among the descriptors of this process, as long as it lives."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.fd = _runtime.ensure()
+        found = os.fstat(self.fd)
+        self.file = found.st_dev, found.st_ino
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _look, (self.pid, self.fd, self.file)
+
+
+_here: _Whereabouts | None = None
+
+
 class _Carried(tuple[int, int, int, int]):  # noqa: SLOT001 - a tuple of this kind has room for none
     """A reference that attaches the process which loads it."""
 
-    place: _Place
+    place: _Place | _Whereabouts
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (self.place, tuple(self))
@@ -68,18 +89,53 @@ def carry(handle: _native.Handle, reference: Reference, popen: Any) -> Reference
     return carried
 
 
-# --- in the child -------------------------------------------------------------------------------------------------------
+def direct(reference: Reference) -> Reference:
+    """Make a reference that tells where the arena is, for a message that any process may load.
+
+    Args:
+        reference: the shared object's; nothing keeps it alive but whoever has it now.
+    """
+    global _here
+    if _here is None or _here.pid != os.getpid():
+        _here = _Whereabouts()
+    directed = _Carried(reference)
+    directed.place = _here
+    return directed
+
+
+# --- where it is loaded -------------------------------------------------------------------------------------------------
 
 
 def _take(arena: Any, token: int) -> None:
     """Attach this process to the arena; once, however many pickles say so."""
-    descriptor = arena.detach()
-    if _runtime.descriptor() >= 0:
-        if descriptor != _runtime.descriptor():
-            os.close(descriptor)
+    _attach(arena.detach(), token)
+
+
+def _look(pid: int, fd: int, file: tuple[int, int]) -> None:
+    """Attach this process to the arena, if it is where the sender had it. If not, the reference will be found to be stale."""
+    if _native.arena_descriptor() >= 0:
         return
-    _runtime.attach(descriptor, token)
-    leaving.prepare()
+    with suppress(OSError):  # it has gone, or belongs to somebody else
+        found = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+        status = os.fstat(found)
+        if (status.st_dev, status.st_ino) != file:
+            os.close(found)
+            return
+        _attach(found, 0)
+        _runtime.start_watcher()
+
+
+def _attach(descriptor: int, token: int) -> None:
+    with _attaching:
+        if _native.arena_descriptor() < 0:
+            _runtime.attach(descriptor, token)
+            leaving.prepare()
+        elif descriptor != _native.arena_descriptor():
+            os.close(descriptor)
+
+
+_attaching = threading.Lock()
+_runtime.in_forked_child(_attaching._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def _arrived(_place: None, reference: Reference) -> Reference:

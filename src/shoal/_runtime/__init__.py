@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "answer_for_names",
     "attach",
-    "descriptor",
     "ensure",
     "in_forked_child",
     "own_pidfd",
@@ -34,32 +33,22 @@ unseen_threads = 0  # this process's threads that `threading` does not know; see
 LAST_BUT_ONE = -100_000  # of all finalizers: after those that take names away, before `leaving` says good-bye
 
 _answers_for_names = 0  # the process that has said it will see to the watcher when it ends
-_fd = -1
 _pidfd: tuple[int, int] = (0, -1)  # whose, and its descriptor
 pidfds_work: bool | None = None  # whether the kernel has any; None: nobody has asked yet
 
 
 def ensure() -> int:
     """Attach this process to its tree's arena, which is made if there is none; return the arena's descriptor."""
-    global _fd
     from shoal import _native  # noqa: PLC0415 - only once something is shared
 
-    _fd = _native.arena_ensure()
-    return _fd
-
-
-def descriptor() -> int:
-    """The arena's descriptor in this process, or -1 if it has not attached."""
-    return _fd
+    return _native.arena_ensure()
 
 
 def attach(fd: int, token: int) -> None:
     """In a child that was not forked from its parent: map the arena behind `fd` and take the slot reserved under `token`."""
-    global _fd
     from shoal import _native  # noqa: PLC0415 - only once something is shared
 
     _native.arena_attach(fd, token)
-    _fd = fd
 
 
 def start_watcher() -> None:
