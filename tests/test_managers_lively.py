@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from manager_server import threads_of
 
 import shoal
 from shoal import managers
 from shoal.errors import ManagerDied
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from manager_server import threads_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

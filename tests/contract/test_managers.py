@@ -179,6 +179,24 @@ def test_an_object_registered_by_name_is_one_for_all(own: Any):
     assert own.get_queue().get(timeout=LONG) == "once"
 
 
+def test_a_function_that_makes_new_objects_makes_one_for_each(own: Any):
+    first = own.make_queue()
+    first.put("first")
+    second = own.make_queue()
+    assert second.empty()
+    assert first.get(timeout=LONG) == "first"
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition"])
+def test_two_locks_are_two(manager: Any, kind: str):
+    first, second = getattr(manager, kind)(), getattr(manager, kind)()
+    for _ in range(2):
+        assert first.acquire()
+        assert second.acquire(False)
+        first.release()
+        second.release()
+
+
 def test_an_object_ends_with_its_last_proxy(manager: Any):
     before = manager._number_of_objects()
     first = manager.dict()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import threading
 import weakref
 from collections import deque
@@ -22,7 +23,15 @@ from contextlib import suppress
 from shoal import _runtime, _standard
 from shoal._managers.sessions import Session, greet
 from shoal._managers.transports import listener_client
-from shoal._managers.words import RETURN, RemoteError, convert_to_error, dispatch, in_the_standard_dialect
+from shoal._managers.words import (
+    GOOD_BYE,
+    KEEP,
+    RETURN,
+    RemoteError,
+    convert_to_error,
+    dispatch,
+    in_the_standard_dialect,
+)
 from shoal.errors import ManagerDied
 
 TYPE_CHECKING = False
@@ -65,6 +74,7 @@ class Link:
         self._lock = threading.RLock()
         self._busy = 0  # how deep this lock's holder is in requests
         self._owner = os.getpid()
+        self._will_say_good_bye = 0  # the process that will
         _util.register_after_fork(self, Link._refer_anew)
 
     # --- connections ---
@@ -89,6 +99,9 @@ class Link:
         """
         try:
             session = self._open()
+            with self._lock:
+                if self._keeper is None and not (self._busy or self._standard):
+                    self._open_keeper()
         except (OSError, EOFError) as error:
             raise self.died(error) from error
         self.local.session = session
@@ -108,6 +121,7 @@ class Link:
                 if answer is not None:
                     ring_or_socket, instance = answer
                     self._recognize(instance)
+                    self._promise_good_bye()
                     return Session(ring_or_socket, self)
                 self._meet_standard()
                 connection.close()
@@ -122,6 +136,24 @@ class Link:
         """The server is one of the standard library, which does not notice when this process ends: it is told then."""
         self._standard = True
         _util.Finalize(None, _give_all_back, args=(weakref.ref(self),), exitpriority=10)
+
+    def _promise_good_bye(self) -> None:
+        """See to it that the server learns when this process ends in order."""
+        if self._will_say_good_bye != os.getpid():
+            self._will_say_good_bye = os.getpid()
+            _util.Finalize(self, _say_good_bye, args=(weakref.ref(self),), exitpriority=10)
+
+    def say_good_bye(self) -> None:
+        """What this process leaves locked is to stay so: it was not killed."""
+        with suppress(Exception):  # the server may have gone
+            session = self._keeper
+            if session is not None and self._owner == os.getpid():
+                session.tell(GOOD_BYE, ())
+
+    # What it needs is bound here: at the end of the interpreter this module's names are gone before the last link is.
+    def __del__(self, is_finalizing: Any = sys.is_finalizing) -> None:
+        if not is_finalizing():
+            self.say_good_bye()
 
     def _recognize(self, instance: str) -> None:
         """Notice that another server has taken the place of the one that was there, or that this one has lost sight of this process."""
@@ -216,6 +248,7 @@ class Link:
                 session.close()
                 return
             self._keeper = session
+            session.tell(KEEP, ())
             if self.held:
                 _, found = session.call(None, "hold", (list(self.held),), None)
                 for ident, counts in self.held.items():
@@ -300,6 +333,11 @@ class Link:
 
     def _refer_anew(self) -> None:
         """In a child process: say what it refers to, while its parent still does."""
+        if (
+            self._keeper is not None
+        ):  # a child that was not forked, and has unpickled proxies already; what was to be done at its end has been forgotten
+            self._will_say_good_bye = 0
+            self._promise_good_bye()
         if not self.held:
             return
         try:
@@ -325,6 +363,13 @@ class Link:
             self.held.clear()
         known_keys.pop(self.address, None)
         known_options.pop(self.address, None)
+
+
+def _say_good_bye(reference: weakref.ref[Link]) -> None:
+    """At the end of a process."""
+    link = reference()
+    if link is not None:
+        link.say_good_bye()
 
 
 def _give_all_back(reference: weakref.ref[Link]) -> None:

@@ -33,13 +33,23 @@ class Holder:
     Attributes:
         held: how many references it has been given, by ident.
         sessions: how many connections it has.
+        connected: those that are served.
+        keeper: the one of them that lasts as long as the client.
+        left_well: it has said that it ends.
+
+    Args:
+        client: its name for itself; it keeps it when it connects anew.
     """
 
-    __slots__ = ("held", "sessions")
+    __slots__ = ("client", "connected", "held", "keeper", "left_well", "sessions")
 
-    def __init__(self) -> None:
+    def __init__(self, client: str) -> None:
+        self.client = client
         self.held: dict[str, int] = {}
         self.sessions = 0
+        self.connected: set[Any] = set()
+        self.keeper: Any = None
+        self.left_well = False
 
 
 class Objects:
@@ -82,8 +92,8 @@ class Objects:
             obj = args[0]
         else:
             with self._making[typeid]:  # a callable need not stand being called by two threads at once
-                obj, held_elsewhere = _called(callable_, args, kwds)
-            named = held_elsewhere and not args and not kwds and not isinstance(callable_, type)
+                obj, references = _called(callable_, args, kwds)
+            named = references > _REFERENCES_OF_NEW and not (args or kwds or isinstance(callable_, type))
         if exposed is None:
             exposed = public_methods(obj)
         if method_to_typeid is not None:
@@ -218,7 +228,9 @@ class Objects:
     def admit(self, client: str) -> Holder:
         """A client has one more connection."""
         with self.mutex:
-            holder = self._holders.setdefault(client, Holder())
+            holder = self._holders.get(client)
+            if holder is None:
+                holder = self._holders[client] = Holder(client)
             holder.sessions += 1
         return holder
 
@@ -235,16 +247,11 @@ class Objects:
             self.drop(ident, holder, count)
 
 
-def _called(callable_: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any]) -> tuple[Any, bool]:
-    """Call; return the object, and whether anybody else holds it."""
+def _called(callable_: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any]) -> tuple[Any, int]:
+    """Call; return the object, and how many references there are to it just then."""
     obj = callable_(*args, **kwds)
-    return obj, sys.getrefcount(obj) > _UNSHARED
+    references = sys.getrefcount(obj)
+    return obj, references
 
 
-def _references_of_new(make: Callable[..., Any]) -> int:
-    """How many references an object has there that nobody else holds; interpreters differ."""
-    obj = make(*())
-    return sys.getrefcount(obj)
-
-
-_UNSHARED = _references_of_new(object)
+_REFERENCES_OF_NEW = _called(object, (), {})[1]  # of what nobody else holds; interpreters differ

@@ -7,12 +7,16 @@ A proxy may be used from many threads, and in forked children; pickled, it goes 
 from __future__ import annotations
 
 import sys
+import warnings
 from contextlib import suppress
 
 from shoal import _standard
 from shoal._managers import links, local
 from shoal._managers.transports import listener_client
 from shoal._managers.words import (
+    ABANDONED,
+    ENTER,
+    EXIT,
     FAILURE,
     GONE,
     PROXY,
@@ -25,7 +29,7 @@ from shoal._managers.words import (
     dialect,
     public_methods,
 )
-from shoal.errors import StaleReferenceError
+from shoal.errors import AbandonedLockWarning, StaleReferenceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,10 +114,21 @@ class BaseProxy(_StandardProxy):  # type: ignore[misc]
             return result
         if kind == PROXY:
             return self._proxy_of(*result)
+        if kind == ABANDONED:
+            self._warn_of_abandoned(methodname)
+            return result
         try:
             raise self._error(kind, result)
         finally:
             del result  # else the error would lead to this frame, and this frame to the error
+
+    def _warn_of_abandoned(self, methodname: str) -> None:
+        text = f"the client that held this {self._token.typeid} died; what it protects may be half changed"
+        try:
+            warnings.warn(text, AbandonedLockWarning, stacklevel=4)
+        except BaseException:  # warnings are errors here: then the lock has not been had
+            self._callmethod(EXIT if methodname == ENTER else "release")
+            raise
 
     def _proxy_of(self, exposed: Any, token: Any) -> Any:
         token.address = self._token.address

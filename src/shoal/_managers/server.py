@@ -18,6 +18,7 @@ from traceback import format_exc
 
 from shoal import _runtime, _standard
 from shoal._managers import lively, serving
+from shoal._managers.held import Held
 from shoal._managers.links import known_keys
 from shoal._managers.objects import Objects
 from shoal._managers.transports import listener_client
@@ -48,6 +49,7 @@ class Server:
         address: where clients find it.
         id_to_obj: by ident: (object, exposed names, method_to_typeid).
         id_to_refcount: references from outside, by ident.
+        held: who holds which lock.
     """
 
     public: tuple[str, ...] = (
@@ -61,7 +63,9 @@ class Server:
         "dummy",
         "incref",
         "decref",
+        "keep",
         "give_back",
+        "good_bye",
         "hold",
     )
 
@@ -79,6 +83,7 @@ class Server:
         self.id_to_obj = self.objects.entries
         self.id_to_refcount = self.objects.counts
         self.id_to_local_proxy_obj = self.objects.owned
+        self.held = Held()
         self.stop_event = threading.Event()
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
         self._multiplexer: Any = None
@@ -229,6 +234,14 @@ class Server:
     def give_back(self, c: Any, ident: str, count: int) -> None:
         """Take back so many references of one of shoal's clients. Nobody waits for an answer."""
         self.objects.drop(ident, c.holder, count)
+
+    def keep(self, c: Any) -> None:
+        """This is the connection by which one of shoal's clients is known to live. Nobody waits for an answer."""
+        c.holder.keeper = c
+
+    def good_bye(self, c: Any) -> None:
+        """One of shoal's clients ends in order: what it leaves locked stays so. Nobody waits for an answer."""
+        c.holder.left_well = True
 
     def hold(self, c: Any, idents: Any) -> list[str]:
         """Count a reference to each of these; return those that are there."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 import array
 import queue
 import threading
-from contextlib import suppress
 from traceback import format_exc
 
 from shoal import _standard
 from shoal._managers import ring
+from shoal._managers.held import METHODS as LOCKING
+from shoal._managers.held import is_lock
 from shoal._managers.over_socket import NOTHING_SENT, OverSocket
-from shoal._managers.undelivered import take_back, unless_hung_up
+from shoal._managers.undelivered import hang_up_of, take_back, unless
 from shoal._managers.words import (
+    ABANDONED,
     ERROR,
     FAILURE,
     FOR_GOOD,
@@ -23,6 +25,7 @@ from shoal._managers.words import (
     ONE_WAY,
     PROXY,
     RETURN,
+    STANDARD_WORDS,
     TRACEBACK,
     UNEXPOSED,
     UNSERIALIZABLE,
@@ -37,6 +40,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from shoal._managers.objects import Holder
     from shoal._managers.server import Server
 
 __all__ = ["QUICK", "WITHOUT_KWDS", "Session", "failure", "serve_session", "serve_standard"]
@@ -55,13 +59,17 @@ class Session:
         exchange: sends an answer and receives the next request.
         not_quick: the request may take its time.
         line: what has these.
+        has_hung_up: tells whether the client has closed its end, even while a call is made for it.
     """
 
     def __init__(self, connection: Any, holder: Any) -> None:
         self.holder = holder
         line: Any = connection
-        if not isinstance(connection, ring.Ring):
-            line = OverSocket(connection, unless_hung_up(connection))
+        if isinstance(connection, ring.Ring):
+            self.has_hung_up = hang_up_of(connection._parts()[0])
+        else:
+            self.has_hung_up = hang_up_of(connection.fileno())
+            line = OverSocket(connection, unless(self.has_hung_up, connection.send))
         self.recv, self.send, self.exchange, self.not_quick = line.recv, line.send, line.exchange, line.not_quick
         self.line = line
 
@@ -74,32 +82,38 @@ def serve_session(server: Server, connection: Any, client: str, offer: Any) -> N
     """Greet one of shoal's clients and serve it; by a ring, if it offers one and that may be had, and then in a new thread."""
     channels = None if offer is None else ring.accept(offer, connection)
     holder = server.objects.admit(client)
-    stay = True
     try:
         connection.send((RETURN, (server.objects.instance, channels is not None)))
-        if channels is None:
-            _serve(server, Session(connection, holder))
-        else:
+        if channels is not None:
             connection = ring.take_over(channels, connection, server.multiplexer)
             server._connections.add(connection)
-            _start_apart(_serve_ring, server, connection, client, holder)
-            stay = False
-    except (EOFError, OSError):
-        _util.debug("a client has gone")
-    finally:
-        if stay:
-            server.objects.leave(client)
-            connection.close()
-
-
-def _serve_ring(server: Server, connection: Any, client: str, holder: Any) -> None:
-    try:
-        _serve(server, Session(connection, holder))
-    except (EOFError, OSError):
-        _util.debug("a client has gone")
-    finally:
+            _start_apart(_serve_admitted, server, connection, holder)
+            return
+    except BaseException as error:
         server.objects.leave(client)
         connection.close()
+        if isinstance(error, (EOFError, OSError)):
+            _util.debug("a client has gone")
+            return
+        raise
+    _serve_admitted(server, connection, holder)
+
+
+def _serve_admitted(server: Server, connection: Any, holder: Holder) -> None:
+    """Serve a client until it hangs up; then let go of what was its."""
+    session = Session(connection, holder)
+    holder.connected.add(session)
+    try:
+        _serve(server, session)
+    except (EOFError, OSError):
+        _util.debug("a client has gone")
+    finally:
+        holder.connected.discard(session)
+        server.held.thread_ends()
+        server.objects.leave(holder.client)
+        connection.close()
+        if holder.keeper is session or not holder.sessions:
+            server.held.client_ends(holder)
 
 
 def _start_apart(function: Any, *args: Any) -> None:
@@ -113,7 +127,7 @@ def _start_apart(function: Any, *args: Any) -> None:
     thread.start()
 
 
-def _serve(server: Server, session: Session) -> None:
+def _serve(server: Server, session: Session) -> None:  # noqa: C901, PLR0912 - the hot loop, in one piece
     """Answer until the connection breaks: EOFError or OSError."""
     entries = server.id_to_obj
     recv, exchange, not_quick = session.recv, session.exchange, session.not_quick
@@ -131,7 +145,7 @@ def _serve(server: Server, session: Session) -> None:
                 answer = None
                 request = line.lend()
         except Exception as error:
-            if _has_gone(line, error, answer, entries, ident, methodname):
+            if _has_gone(server, session, error, answer, ident, methodname):
                 raise
             answer = None
             continue
@@ -149,11 +163,18 @@ def _serve(server: Server, session: Session) -> None:
             not_quick()
             answer = answer_any(server, session, request)
         else:
+            locking = False
             if type(entry[0]) not in QUICK:
                 not_quick()
+                locking = methodname in LOCKING and is_lock(entry[0])
             try:
-                result = function(*args, **kwds) if kwds else function(*args)
-                answer = (RETURN, result) if entry[2] is None else _returned(server, session, entry, methodname, result)
+                if locking:
+                    answer = server.held.answer(session.holder, ident, entry[0], methodname, args, kwds or {})
+                else:
+                    result = function(*args, **kwds) if kwds else function(*args)
+                    answer = (
+                        (RETURN, result) if entry[2] is None else _returned(server, session, entry, methodname, result)
+                    )
             except BaseException as error:  # noqa: BLE001 - the client gets it, SystemExit and KeyboardInterrupt too: this thread is never the main one
                 answer = failure(server, error)
         # Nothing else is kept alive while nobody asks.
@@ -161,33 +182,28 @@ def _serve(server: Server, session: Session) -> None:
         args = kwds = result = entry = None
 
 
-def _has_gone(line: Any, error: Exception, answer: Any, entries: Any, ident: Any, methodname: Any) -> bool:
+def _has_gone(server: Server, session: Session, error: Exception, answer: Any, ident: Any, methodname: Any) -> bool:
     """After an answer that could not be sent, or a request that could not be loaded: tell the client, or tell that it has gone.
 
     Raises:
         OSError: if it turns out to have gone.
     """
-    if answer is not None and line.progress == NOTHING_SENT:
-        entry = None
-        with suppress(
-            Exception
-        ):  # the answer may have been that there is no such ident, whatever a client took for one
-            entry = entries.get(ident)
-        _send_instead(line.send, answer, None if entry is None else entry[0], methodname)
+    if answer is not None and session.line.progress == NOTHING_SENT:
+        _send_instead(server, session, answer, ident, methodname)
     elif isinstance(error, EOFError):
         return True
     else:
-        line.send((TRACEBACK, format_exc()))
+        session.send((TRACEBACK, format_exc()))
     return False
 
 
-def _send_instead(send: Any, answer: tuple[str, Any], obj: Any, methodname: str) -> None:
+def _send_instead(server: Server, session: Session, answer: tuple[str, Any], ident: Any, methodname: Any) -> None:
     """An answer could not be sent: say why. To a client that has gone nothing can be said, and the call is undone."""
     try:
-        send((UNSERIALIZABLE, format_exc()))
+        session.send((UNSERIALIZABLE, format_exc()))
     except OSError:
-        if answer[0] == RETURN:
-            take_back(obj, methodname, answer[1])
+        if answer[0] in {RETURN, ABANDONED}:
+            take_back(server, session.holder, ident, methodname, answer)
         raise
 
 
@@ -212,17 +228,26 @@ def answer_any(server: Server, session: Any, request: Any) -> tuple[str, Any] | 
             entry = server.objects.find(ident)
         except KeyError:
             return GONE, str(ident)
-        if methodname not in entry[1]:
+        if STANDARD_WORDS.get(methodname, methodname) not in entry[1]:
             return _answer_unexposed(server, session, entry, request)
-        try:
-            result = getattr(entry[0], methodname)(*args, **kwds)
-            return _returned(server, session, entry, methodname, result)
-        except BaseException as error:  # noqa: BLE001 - the client gets it
-            return failure(server, error)
+        return _called(server, session, entry, ident, methodname, args, kwds)
     except BaseException as error:
         if isinstance(error, SystemExit) and methodname in FOR_GOOD:
             raise
         return TRACEBACK, format_exc()
+
+
+def _called(
+    server: Server, session: Any, entry: Any, ident: str, methodname: str, args: Any, kwds: Any
+) -> tuple[str, Any]:
+    """Call a method that is exposed; the answer."""
+    try:
+        if methodname in LOCKING and is_lock(entry[0]):
+            return server.held.answer(session.holder, ident, entry[0], methodname, args, kwds)
+        result = getattr(entry[0], STANDARD_WORDS.get(methodname, methodname))(*args, **kwds)
+        return _returned(server, session, entry, methodname, result)
+    except BaseException as error:  # noqa: BLE001 - the client gets it
+        return failure(server, error)
 
 
 def _answer_unexposed(server: Server, session: Any, entry: Any, request: Any) -> tuple[str, Any]:
@@ -250,18 +275,21 @@ def failure(server: Server, error: BaseException) -> tuple[str, Any]:
 
 def serve_standard(server: Server, connection: Any) -> None:
     """Answer the requests of a standard client until it hangs up."""
-    with in_the_standard_dialect():
-        while not server.stop_event.is_set():
-            try:
-                request = connection.recv()
-            except EOFError:
-                return
-            except Exception:  # noqa: BLE001 - it cannot be loaded here; the client is told
-                answer: tuple[str, Any] = (TRACEBACK, format_exc())
-            else:
-                answer = _answer_standard(server, connection, request)
-            if not _sent_standard(connection, answer):
-                return
+    try:
+        with in_the_standard_dialect():
+            while not server.stop_event.is_set():
+                try:
+                    request = connection.recv()
+                except EOFError:
+                    return
+                except Exception:  # noqa: BLE001 - it cannot be loaded here; the client is told
+                    answer: tuple[str, Any] = (TRACEBACK, format_exc())
+                else:
+                    answer = _answer_standard(server, connection, request)
+                if not _sent_standard(connection, answer):
+                    return
+    finally:
+        server.held.thread_ends()
 
 
 def _sent_standard(connection: Any, answer: tuple[str, Any]) -> bool:
@@ -288,6 +316,8 @@ def _answer_standard(server: Server, connection: Any, request: Any) -> tuple[str
             return kind, value
         function = getattr(entry[0], methodname)
         try:
+            if methodname in LOCKING and is_lock(entry[0]):
+                return RETURN, server.held.answer(None, ident, entry[0], methodname, args, kwds)[1]
             result = function(*args, **kwds)
         except BaseException as error:  # noqa: BLE001 - the client gets it
             return (ERROR, error) if server.serializer == "pickle" else failure(server, error)

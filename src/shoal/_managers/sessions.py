@@ -5,7 +5,7 @@ from __future__ import annotations
 from shoal import reduction
 from shoal._managers import ring
 from shoal._managers.over_socket import ANSWERED, SENT, OverSocket
-from shoal._managers.words import GREETING, RemoteError, dispatch, in_the_standard_dialect
+from shoal._managers.words import GREETING, STANDARD_WORDS, RemoteError, dispatch, in_the_standard_dialect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ class Session:
         Raises:
             ManagerDied: if the connection is lost.
         """
+        if self.standard:
+            methodname = STANDARD_WORDS.get(methodname, methodname)
         try:
             return self._exchange(
                 (ident, methodname, args, kwds or {}) if kwds or self.standard else (ident, methodname, args)

@@ -6,7 +6,7 @@ import queue
 import threading
 
 from shoal import pool
-from shoal._managers import containers, nested, synchronizers
+from shoal._managers import containers, locks, nested, synchronizers
 from shoal._managers.manager import BaseManager
 from shoal._managers.proxies import returned_types
 
@@ -25,11 +25,11 @@ _register = SyncManager.register
 _register("Queue", queue.Queue)
 _register("JoinableQueue", queue.Queue)
 _register("Event", threading.Event, synchronizers.EventProxy)
-_register("Lock", threading.Lock, synchronizers.AcquirerProxy)
-_register("RLock", synchronizers.RLock, synchronizers.AcquirerProxy)
-_register("Semaphore", synchronizers.Semaphore, synchronizers.AcquirerProxy)
-_register("BoundedSemaphore", synchronizers.BoundedSemaphore, synchronizers.AcquirerProxy)
-_register("Condition", synchronizers.Condition, synchronizers.ConditionProxy)
+_register("Lock", locks.Lock, synchronizers.AcquirerProxy)
+_register("RLock", locks.RLock, synchronizers.AcquirerProxy)
+_register("Semaphore", locks.Semaphore, synchronizers.AcquirerProxy)
+_register("BoundedSemaphore", locks.BoundedSemaphore, synchronizers.AcquirerProxy)
+_register("Condition", locks.Condition, synchronizers.ConditionProxy)
 _register("Barrier", threading.Barrier, synchronizers.BarrierProxy)
 _register("Pool", pool.Pool, synchronizers.PoolProxy)
 _register("list", list, containers.ListProxy)

@@ -8,49 +8,55 @@ from __future__ import annotations
 
 import queue
 import select
-import threading
 from contextlib import suppress
+
+from shoal._managers.held import is_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["take_back", "unless_hung_up"]
-
-LOCKS = (type(threading.Lock()), threading.Semaphore)
+__all__ = ["hang_up_of", "take_back", "unless"]
 
 
-def unless_hung_up(connection: Any) -> Callable[[Any], None]:
-    """Return what sends over a socket's connection, and raises BrokenPipeError if the client has hung up.
+def hang_up_of(descriptor: int) -> Callable[[], bool]:
+    """Return what tells whether the other end of a socket has been closed.
 
     The kernel takes a message to somebody who has closed the other end of a TCP connection, and tells only later.
     """
-    send = connection.send
     poller = select.poll()
-    poller.register(connection.fileno(), select.POLLRDHUP)
+    poller.register(descriptor, select.POLLRDHUP)
+    return lambda: bool(poller.poll(0))
+
+
+def unless(hung_up: Callable[[], bool], send: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return what sends, and raises BrokenPipeError if the client has hung up."""
 
     def send_if_there(message: Any) -> None:
-        if poller.poll(0):
+        if hung_up():
             raise BrokenPipeError("the client has hung up")
         send(message)
 
     return send_if_there
 
 
-def take_back(obj: Any, methodname: str, result: Any) -> None:
+def take_back(server: Any, holder: Any, ident: str, methodname: str, answer: tuple[str, Any]) -> None:
     """Undo a call in the thread that made it: put back what was taken from a queue, release what was acquired."""
+    obj: Any = None
+    with suppress(KeyError, TypeError):  # it may have been no ident, whatever the client took for one
+        obj = server.id_to_obj[ident][0]
     if methodname in {"get", "get_nowait"}:
-        _put_back(obj, result)
-    elif (methodname == "acquire" and result is True and (isinstance(obj, LOCKS) or _has_an_owner(obj))) or (
-        methodname == "wait" and isinstance(obj, threading.Condition)
-    ):
+        _put_back(obj, answer[1])
+    elif is_lock(obj):
+        server.held.undo(holder, ident, obj, methodname, answer)
+    elif _has_an_owner(obj) and ((methodname == "acquire" and answer[1] is True) or methodname == "wait"):
         with suppress(RuntimeError):  # released meanwhile, by another
             obj.release()
 
 
 def _has_an_owner(obj: Any) -> bool:
-    """Whether it is a recursive lock or a condition, of whatever make."""
+    """Whether it is a recursive lock or a condition of other make."""
     return hasattr(obj, "_is_owned")
 
 

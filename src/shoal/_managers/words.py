@@ -6,6 +6,7 @@ Between two of shoal there is more, agreed on by the greeting, the first request
 * ``kwds`` is left out when there are none;
 * ``ident`` None asks the server itself, so nobody connects anew to count a reference;
 * what has no answer (`ONE_WAY`) is not waited for;
+* the server knows a lock that was entered by ``with``, and a client that ends in order, from one that was killed (`shoal._managers.held`);
 * the messages may go through a ring in shared memory (`shoal._managers.ring`), and the server keeps book of what each client holds.
 
 A standard server answers the greeting with an error, and is spoken to in its own way from then on.
@@ -24,14 +25,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "ABANDONED",
+    "ENTER",
     "ERROR",
+    "EXIT",
     "FAILURE",
     "FOR_GOOD",
     "GONE",
+    "GOOD_BYE",
     "GREETING",
+    "KEEP",
     "ONE_WAY",
     "PROXY",
     "RETURN",
+    "STANDARD_WORDS",
     "TRACEBACK",
     "UNEXPOSED",
     "UNSERIALIZABLE",
@@ -67,6 +74,11 @@ PROXY = "#PROXY"  # (exposed, token)
 FAILURE = "#FAILURE"  # an exception with the server's traceback
 UNEXPOSED = "#UNEXPOSED"  # (type, method, exposed)
 GONE = "#GONE"  # the object is not there, and never was in this server
+ABANDONED = "#ABANDONED"  # what acquiring a lock returned; who held it before was killed
+# Methods of any lock:
+ENTER = "#ENTER"  # acquire it, by `with`
+EXIT = "#EXIT"  # release it again
+STANDARD_WORDS = {ENTER: "acquire", EXIT: "release"}
 
 # What this thread speaks: `standard` is true if the other side may have no shoal.
 dialect = threading.local()
@@ -84,7 +96,9 @@ def in_the_standard_dialect() -> Iterator[None]:
 
 
 GREETING = "accept_session"
-ONE_WAY = frozenset({"give_back"})
+GOOD_BYE = "good_bye"
+KEEP = "keep"
+ONE_WAY = frozenset({"give_back", GOOD_BYE, KEEP})
 FOR_GOOD = (
     "accept_connection",
     "accept_session",

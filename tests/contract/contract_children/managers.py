@@ -38,6 +38,11 @@ def get_queue() -> queue.Queue[Any]:
     return QUEUE
 
 
+def make_queue() -> queue.Queue[Any]:
+    """A new one for whoever asks."""
+    return queue.Queue()
+
+
 class _Registering:
     def __init_subclass__(cls, **kwds: Any) -> None:
         super().__init_subclass__(**kwds)
@@ -45,6 +50,7 @@ class _Registering:
         cls.register("Counter", Counter, method_to_typeid={"numbers": "Numbers"})
         cls.register("Numbers", proxytype=module.IteratorProxy, create_method=False)
         cls.register("get_queue", get_queue)
+        cls.register("make_queue", make_queue)
 
 
 class ShoalManager(_Registering, shoal.BaseManager):
