@@ -219,6 +219,11 @@ class PoolCalls:
         result = MapResult(self, chunks.nominal if length else 0, length, callback, error_callback)
         if not length:
             return result, None
+        try:
+            self._check_running()  # it may have been closed, or terminated, while the items were read; from now on that waits for this job, or drops it
+        except BaseException:
+            self._cache.pop(result._job, None)
+            raise
         if chunksize is not None and chunksize < 1:
             self._cache.pop(result._job, None)
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
@@ -313,7 +318,12 @@ class PoolCalls:
             return
         result._source = source
         collector.answer_for(result, eager=False)
-        feed_in_background(collector, source, may_block=not builtin)
+        try:
+            feed_in_background(collector, source, may_block=not builtin)
+        except BaseException:  # a Ctrl-C: nobody is going to have the iterator
+            source.abandon()
+            result._complete()
+            raise
 
 
 def _check_sizes(chunksize: int, buffersize: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from collections import deque
 from contextlib import suppress
 from time import sleep
@@ -56,7 +57,6 @@ class Collector(Leadership):
         self.broken: BaseException | None = None  # why there can be no workers
         self.closing = False
         self.joining = False  # somebody waits for the end: inputs are read to their end, taken or not
-        self.thread: threading.Thread | None = None
         self._serving = threading.Event()
         self.background: set[Any] = set()  # jobs that the collector thread answers for
         self.eager: set[Any] = set()  # those of them that have callbacks
@@ -280,7 +280,7 @@ class Collector(Leadership):
         """Lead while there is work that nobody waits for."""
         ledger = self.ledger
         inbox = ledger.inbox
-        if inbox:
+        if inbox or ledger.in_hand:
             ledger.settle()
         while (self.background or self.cache) and not (self.stand_aside or self.terminating or self._urgent()):
             inbox.extend(self.end.collect(SLICE_SECONDS))
@@ -298,6 +298,10 @@ class Collector(Leadership):
         """Do what only this thread does."""
         while self._callbacks:
             self._call_one_back()
+        self.do_chores()
+
+    def do_chores(self) -> None:
+        """Do what only this thread does, but for callbacks: one of them may be waiting."""
         if self.leavers or self.attention or self.ledger.lost:
             self.undertaker.attend()
         while self.ledger.again and not self.terminating:
@@ -314,9 +318,10 @@ class Collector(Leadership):
     def _call_one_back(self) -> None:
         job = self._callbacks[0]
         try:
-            job._call_back()
+            if not job._done:  # it was listed again after an interruption
+                job._call_back()
         except BaseException:  # noqa: BLE001 - a callback's fault must not cost anybody else's results
-            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            _tell_of(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
         finally:
             self._callbacks.popleft()
             if not job._done:
@@ -417,3 +422,11 @@ class Collector(Leadership):
             self.waiting_feeders.popleft().set()
         for bell in list(self.followers):
             bell.ring()
+
+
+def _tell_of(failed: threading.ExceptHookArgs) -> None:
+    try:
+        threading.excepthook(failed)
+    except BaseException:  # noqa: BLE001 - the program's own hook; nor must it end the thread
+        with suppress(Exception):
+            traceback.print_exc()

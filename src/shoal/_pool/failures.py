@@ -8,6 +8,7 @@ standard library's own.
 from __future__ import annotations
 
 import pickle
+import threading
 import traceback
 from typing import Any
 
@@ -15,7 +16,7 @@ from shoal import _standard
 from shoal._pool.functions import CALL, FRESH, ONE, STAR
 from shoal.reduction import ForkingPickler
 
-__all__ = ["FAILURES", "Bounce", "Failure", "encoding_error", "name_culprit"]
+__all__ = ["FAILURES", "Bounce", "Failure", "encoding_error", "is_outcome", "name_culprit"]
 
 RemoteTraceback = _standard.pool.RemoteTraceback
 MaybeEncodingError = _standard.pool.MaybeEncodingError
@@ -30,7 +31,7 @@ def encoding_error(reason: BaseException, value: object) -> BaseException:
     """
     try:
         error: BaseException = MaybeEncodingError(reason, _Shown(value))
-    except Exception as broken_repr:  # noqa: BLE001 - a repr may raise anything
+    except BaseException as broken_repr:  # noqa: BLE001 - a repr may raise anything
         error = MaybeEncodingError(
             reason, f"<{type(value).__name__}, whose repr() raised {type(broken_repr).__name__}>"
         )
@@ -77,6 +78,14 @@ def name_culprit(error: BaseException, mode: int | None) -> None:
                 break
 
 
+def is_outcome(error: BaseException) -> bool:
+    """Whether what foreign code raised (an iterator, a pickler) is its outcome, or interrupts the program itself.
+
+    A KeyboardInterrupt in the main thread may be Ctrl-C, and a SystemExit that of a signal handler. In any other thread they can only come from that code, and there is nobody whom they could end.
+    """
+    return isinstance(error, Exception) or threading.current_thread() is not threading.main_thread()
+
+
 class Failure:
     """The outcome of a task that raised.
 
@@ -96,7 +105,7 @@ class Failure:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__)) if self.remote else None
         try:
             data = bytes(ForkingPickler.dumps(error))
-        except Exception as reason:  # noqa: BLE001 - pickling runs foreign code
+        except BaseException as reason:  # noqa: BLE001 - pickling runs foreign code
             data = bytes(ForkingPickler.dumps(encoding_error(reason, error)))
         return _load_failure, (data, text, f"{type(error).__module__}.{type(error).__qualname__}")
 

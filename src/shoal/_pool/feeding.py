@@ -14,7 +14,7 @@ from itertools import islice, repeat
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from shoal._pool.failures import Failure, name_culprit
+from shoal._pool.failures import Failure, is_outcome, name_culprit
 from shoal._pool.functions import EACH, ITEMS, ONE, STAR, STARRED
 from shoal._pool.ledger import Batch, Chunk, Parcel
 from shoal._pool.submitting import submit_row
@@ -163,9 +163,9 @@ class Source:
                 self._feed_chunks(allowed)
             elif allowed:
                 self._feed_items(min(allowed, AT_ONCE))
-        except Exception as error:
+        except BaseException as error:
             self._end()
-            if self.driven:
+            if self.driven or not is_outcome(error):
                 raise
             self._job.fail(error)
 
@@ -195,7 +195,9 @@ class Source:
                 items: Sequence[Any] = self._sequence[self.position : self.position + count]
             else:
                 items = tuple(islice(self._iterator, count))
-        except Exception as error:  # noqa: BLE001 - the user's iterator: its error is an outcome, as in the standard library
+        except BaseException as error:
+            if not (isinstance(error, Exception) if self.driven else is_outcome(error)):
+                raise
             self._input_failed(error)
             return None
         if not items:
@@ -203,7 +205,7 @@ class Source:
             return None
         return items
 
-    def _input_failed(self, error: Exception) -> None:
+    def _input_failed(self, error: BaseException) -> None:
         if self._stream:
             index = self.position
             self.position += 1
@@ -243,7 +245,9 @@ class Source:
             except StopIteration:
                 self._end()
                 break
-            except Exception as error:  # noqa: BLE001 - as in _pull
+            except BaseException as error:
+                if not is_outcome(error):
+                    raise
                 self._input_failed(error)
                 break
             if self.exhausted or collector.terminating:
@@ -254,7 +258,9 @@ class Source:
             began = perf_counter()
             try:
                 submit(task, (mode, key, item))
-            except Exception as error:  # noqa: BLE001 - pickling runs foreign code
+            except BaseException as error:
+                if not is_outcome(error):
+                    raise
                 self._refused(task, row, error)
             seconds = perf_counter() - began
             spent += seconds
@@ -320,15 +326,17 @@ class Source:
         for task, item in enumerate(items, first):
             try:
                 collector.end.submit(task, (mode, key, item))
-            except Exception as error:
+            except BaseException as error:
                 if self.driven:
                     name_culprit(error, mode)
                     ledger.withdraw(task, first + count - task, job)
                     raise
+                if not is_outcome(error):
+                    raise
                 self._refused(task, row, error)
         collector.window.observe(count, perf_counter() - began)
 
-    def _refused(self, task: int, row: Batch, error: Exception) -> None:
+    def _refused(self, task: int, row: Batch, error: BaseException) -> None:
         """An item cannot be pickled: that is its outcome."""
         name_culprit(error, self._mode)
         self._collector.ledger.withdraw(task, 1, self._job)

@@ -23,7 +23,19 @@ from shoal.reduction import ForkingPickler
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CALL", "EACH", "FRESH", "ITEMS", "ONE", "STAR", "STARRED", "Function", "Functions", "LearnedFunctions"]
+__all__ = [
+    "CALL",
+    "EACH",
+    "FRESH",
+    "ITEMS",
+    "NOT_HERE",
+    "ONE",
+    "STAR",
+    "STARRED",
+    "Function",
+    "Functions",
+    "LearnedFunctions",
+]
 
 # How a task's argument meets its function.
 ONE = 0  # function(argument)
@@ -99,6 +111,9 @@ class Functions:
         return found
 
 
+NOT_HERE = object()  # None may be what a program took for a function
+
+
 class LearnedFunctions:
     """What a worker knows of functions."""
 
@@ -107,14 +122,14 @@ class LearnedFunctions:
         self.known = self.objects.get
         self._pickles: OrderedDict[int, bytes] = OrderedDict()
 
-    def resolve(self, payload: tuple[Any, ...]) -> Callable[..., Any] | None:
+    def resolve(self, payload: tuple[Any, ...]) -> Any:
         """Load the function of a task.
 
         Args:
             payload: ``(mode, key, argument)`` or ``(mode, number, argument, 1, pickle or None)``.
 
         Returns:
-            The callable, or None if its pickle is needed and has not come along.
+            The callable, or `NOT_HERE` if its pickle is needed and has not come along.
 
         Raises:
             Exception: whatever loading it raises.
@@ -125,7 +140,7 @@ class LearnedFunctions:
         else:
             data = payload[4] or self._pickles.get(key)
             if data is None:
-                return None
+                return NOT_HERE
             self._pickles[key] = data
             self._pickles.move_to_end(key)
             if len(self._pickles) > REMEMBERED:

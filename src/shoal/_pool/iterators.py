@@ -1,9 +1,14 @@
-"""What ``imap`` and ``imap_unordered`` return. Settling an outcome twice does no harm (see ``ledger``)."""
+"""What ``imap`` and ``imap_unordered`` return.
+
+Outcomes may be settled twice, the second time in the middle of the first (see ``ledger``). So they are put into a *batch*, an iterator that can be read to its end once and counts them
+as its last act; and a batch is emptied into what the consumer takes from in one C call.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
+from itertools import chain
+from operator import add, setitem
 from typing import TYPE_CHECKING, Any
 
 from shoal import _standard
@@ -12,7 +17,7 @@ from shoal._pool.results import job_counter
 from shoal._pool.waiting import Awaited
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from shoal._pool.collector import Collector
 
@@ -20,13 +25,12 @@ __all__ = ["IMapIterator", "IMapUnorderedIterator"]
 
 TimeoutError = _standard.context.TimeoutError  # noqa: A001 - the standard library's name for it
 
-REMEMBERED = (
-    1 << 16
-)  # outcomes of which an unordered iterator knows that it has had them; more than an inbox can repeat
+REMEMBERED = 1 << 16  # batches of which an unordered iterator knows that it has had them; more than an inbox can repeat
+EMPTIED: Any = iter(())
 
 
 class IMapIterator(Awaited):
-    """The iterator of ``imap``. Outcomes are kept by segments of items until all before them are there.
+    """The iterator of ``imap``. Batches are kept until all before them are there.
 
     Args:
         pool: the pool, kept alive until the last outcome has arrived.
@@ -39,16 +43,24 @@ class IMapIterator(Awaited):
         self._job = next(job_counter)
         self._cache: dict[int, Any] = pool._cache
         self._items: deque[tuple[bool, Any]] = deque()
-        self._index = 0  # items before it have been put into _items
+        self._count = [0]  # see _index
         self._length: int | None = None  # known when the input has ended
-        self._unsorted: dict[int, tuple[int, Sequence[tuple[bool, Any]]]] = {}
-        self._taken = 0  # outcomes that the consumer has taken
+        # Batches by their first item; of `imap_unordered` those that were emptied, too.
+        self._unsorted: dict[int, Iterator[tuple[bool, Any]]] = {}
         self._broken: BaseException | None = None
         self.open: set[int] = set()
         self._cache[self._job] = self
 
     def __iter__(self) -> IMapIterator:
         return self
+
+    @property
+    def _index(self) -> int:  # items before it have been put into _items
+        return self._count[0]
+
+    @property
+    def _taken(self) -> int:  # outcomes that the consumer has taken
+        return self._count[0] - len(self._items)
 
     @property
     def _over(self) -> bool:
@@ -69,11 +81,16 @@ class IMapIterator(Awaited):
             multiprocessing.TimeoutError: if it has not arrived in time.
             BaseException: what the call raised; the next one may be asked for all the same.
         """
-        source = self._source
+        source, items = self._source, self._items
         while True:
-            with suppress(IndexError):  # what is raised below, a Ctrl-C perhaps, has nothing to do with it
-                success, value = self._items.popleft()
+            try:
+                success, value = items[0]
+                del items[
+                    0
+                ]  # no signal handler runs, and no other thread, between the two lines: what is raised before has taken nothing
                 break
+            except IndexError:
+                pass  # and no more: what is raised below, a Ctrl-C perhaps, has nothing to do with it
             if source is not None and source.starved:
                 source.eaten()
             if self._over and not self._items:
@@ -84,9 +101,12 @@ class IMapIterator(Awaited):
                 raise StopIteration
             if not self._collector.wait(self, timeout):
                 raise TimeoutError
-        self._taken += 1
         if source is not None and source.starved:
-            source.eaten()
+            try:
+                source.eaten()
+            except BaseException:  # a signal handler's: nothing has been taken yet
+                items.appendleft((success, value))
+                raise
         if success:
             return value
         raise value
@@ -113,21 +133,25 @@ class IMapIterator(Awaited):
         self._arrived(start, count, ((False, failure.exception),) * count)
 
     def _arrived(self, start: int, count: int, outcomes: Sequence[tuple[bool, Any]]) -> None:
-        if start < self._index:
-            return  # settled before
-        unsorted = self._unsorted
-        if start != self._index:
-            unsorted[start] = (count, outcomes)
-            return
-        self._items.extend(outcomes)
-        self._index += count
-        while unsorted and self._index in unsorted:
-            count, outcomes = unsorted.pop(self._index)
-            self._items.extend(outcomes)
-            self._index += count
+        unsorted, counted = self._unsorted, self._count
+        if start >= counted[0]:
+            unsorted.setdefault(start, self._batch(count, outcomes))
+        while (batch := unsorted.get(index := counted[0])) is not None:
+            self._items.extend(batch)
+            unsorted.pop(index, None)
+        self._have_arrived()
+
+    def _batch(self, count: int, outcomes: Sequence[tuple[bool, Any]]) -> Iterator[tuple[bool, Any]]:
+        """Make a batch: at its end ``_count[0] += count`` is done, in C."""
+        counted = self._count
+        return chain(
+            outcomes, filter(None, map(setitem, (counted,), (0,), map(add, map(counted.__getitem__, (0,)), (count,))))
+        )
+
+    def _have_arrived(self) -> None:
         if self._bells:
             self._wake()
-        if self._index == self._length:
+        if self._count[0] == self._length:
             self._complete()
 
     def closed(self, _task: int) -> None:
@@ -137,7 +161,7 @@ class IMapIterator(Awaited):
         """End the iteration with an exception, after what has arrived."""
         if not self._over:
             self._broken = error
-            self._complete()
+        self._complete()
 
     drop = fail
 
@@ -162,19 +186,10 @@ class IMapIterator(Awaited):
 class IMapUnorderedIterator(IMapIterator):
     """The iterator of ``imap_unordered``: outcomes in the order of their arrival."""
 
-    def __init__(self, pool: Any) -> None:
-        super().__init__(pool)
-        self._seen: set[int] = set()
-
     def _arrived(self, start: int, count: int, outcomes: Sequence[tuple[bool, Any]]) -> None:
-        if start in self._seen:
-            return  # settled before
-        if len(self._seen) > REMEMBERED:
-            self._seen.clear()
-        self._items.extend(outcomes)
-        self._seen.add(start)
-        self._index += count
-        if self._bells:
-            self._wake()
-        if self._index == self._length:
-            self._complete()
+        batches = self._unsorted
+        if len(batches) > REMEMBERED:
+            batches.clear()
+        self._items.extend(batches.setdefault(start, self._batch(count, outcomes)))
+        batches[start] = EMPTIED
+        self._have_arrived()

@@ -4,8 +4,8 @@ A thread that waits for a result leads if nobody else does: it waits for message
 and passes the leadership on when it has what it wants. So a synchronous call needs no hand-over between threads. A thread that finds a
 leader becomes a *follower*: it sleeps until its own result is there, or until it is to lead.
 
-The main thread may be interrupted by Ctrl-C at any bytecode. Hence: messages come out of the table and into the inbox in one C call; they
-leave the inbox when all of them are settled; settling twice does no harm; the lock knows its owner. What could not bear an
+The main thread may be interrupted by Ctrl-C at any bytecode. Hence: messages come out of the table and into the inbox in one C call; one that
+was being settled is settled again (see ``ledger``); the lock knows its owner. What could not bear an
 interruption (callbacks, deaths, sending again) is left to the collector thread.
 
 While tasks are outstanding a leader looks at the workers' sentinels twice a second, should nothing have woken it. An idle pool has no timer.
@@ -34,6 +34,7 @@ SLICE_SECONDS = 0.5  # at most between two looks at the sentinels
 MANY = 64
 FEW = 4
 LINGER_SECONDS = 0.0001
+PAUSE_BETWEEN_CHORES = 0.005
 
 
 class Leadership:
@@ -51,6 +52,7 @@ class Leadership:
         self.collecting = False  # the collector thread leads
         self.stand_aside = False  # a waiting thread wants to lead in its place
         self.wants_lead = False  # the collector thread must lead, whoever waits
+        self.thread: threading.Thread | None = None  # the collector's
         self.lead: Any = threading.RLock()
         self.followers: deque[Bell] = deque()
 
@@ -70,6 +72,10 @@ class Leadership:
 
     def pass_to_thread(self) -> None:
         """Nobody waits any more: have the collector thread lead if there is work of its own."""
+        raise NotImplementedError
+
+    def do_chores(self) -> None:
+        """Do what else only the collector thread does, and is it that calls."""
         raise NotImplementedError
 
     # --- waiting ---
@@ -93,7 +99,7 @@ class Leadership:
         try:
             while not job._done:
                 if not (self.wants_lead or self.terminating) and (nested or lead.acquire(False)):
-                    if self._drive(job, deadline):
+                    if self._drive(job, deadline, nested=nested):
                         break
                     if not nested:
                         lead.release()
@@ -115,18 +121,23 @@ class Leadership:
         """Wait for messages and put them into the inbox."""
         self.ledger.inbox.extend(chain.from_iterable(map(self.end.collect, (seconds,))))
 
-    def _drive(self, job: Any, deadline: float | None) -> bool:  # noqa: C901 - the hot loop, in one piece
+    def _drive(self, job: Any, deadline: float | None, *, nested: bool) -> bool:  # noqa: C901 - the hot loop, in one piece
         """Lead until the job is done (True), or the deadline, or the collector must lead (False)."""
         ledger = self.ledger
         inbox = ledger.inbox
         collect = self.end.collect
-        if inbox:
-            ledger.settle()
+        if inbox or ledger.in_hand:
+            ledger.settle(nested=nested)
         source = job._source
         if source is not None and not source.driven:
             source = None
+        alone = (
+            self.thread is threading.current_thread() and not nested
+        )  # a callback waits: what is left to the thread is left to nobody else
         pause = SLICE_SECONDS
         while not job._done:
+            if alone:
+                self.do_chores()
             if source is not None and source.hungry():
                 source.feed()
                 if job._done:
@@ -136,7 +147,7 @@ class Leadership:
             inbox.extend(chain.from_iterable(map(collect, (pause,))))
             if inbox:
                 few = len(inbox) < FEW
-                ledger.settle()
+                ledger.settle(nested=nested)
                 if self.has_news():
                     self.tell()
                 if few and len(ledger.rows) > MANY and not job._done:
@@ -164,7 +175,10 @@ class Leadership:
                 if self.collecting:
                     self.end.wake()
             pause = SLICE_SECONDS if deadline is None else min(SLICE_SECONDS, deadline - monotonic())
-            if pause > 0:
+            if self.thread is threading.current_thread():  # a callback waits, and somebody else leads
+                self.do_chores()
+                pause = min(pause, PAUSE_BETWEEN_CHORES)
+            if pause > 0 and not job._done:
                 bell.wait(pause)
             if bell.source is not None and bell.source.hungry():
                 bell.source.feed()

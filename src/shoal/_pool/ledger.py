@@ -3,8 +3,10 @@
 A *job* is one call (``apply``, ``map``, …) with outcomes numbered from 0. A *row* stands for one task or for a run of tasks with
 consecutive numbers. A message ``(task, last, payload)`` is settled by the row of its task; ``last`` ends the task.
 
-Settling a message twice does no harm. That is what makes Ctrl-C harmless: messages stay in ``inbox`` until all of them are settled, so a
-thread that is interrupted half-way leaves them to the next one.
+Settling may be interrupted at any bytecode, in two ways. By an exception (Ctrl-C, or a signal handler that raises): then the message in hand is settled again by whoever
+settles next. By code that uses the pool itself (a signal handler, a finalizer), and settles *nested*: it settles the message in hand as well, since those that follow build on
+it, and what was interrupted goes on afterwards. Neither does any harm: whatever a message changes is changed in one step, or so that changing it again is no change. (Signal handlers run
+where functions are called, and where loops begin again; not between a comparison and the assignment that depends on it.) A message leaves ``inbox`` and becomes the one in hand in one step, too.
 
 A task whose worker died is *lost*: its row turns it into the failure of the item that was being run, and what is left of a chunk goes to
 ``again``, to be sent as a new task.
@@ -30,6 +32,7 @@ __all__ = ["FIRST_TASK", "LOST", "Batch", "Chunk", "Job", "Ledger", "Parcel", "R
 # The classes of payloads by which a transport reports that a worker died in a task; each has an attribute `pid`, and is a `Progress`.
 LOST: set[Any] = set()
 
+EMPTY = ("pop from an empty deque",)
 FIRST_TASK = 1024  # smaller numbers are no tasks: by them workers speak of themselves
 
 Message = tuple[int, bool, Any]
@@ -234,7 +237,8 @@ class Chunk:
             offset, seconds, outcomes = payload
             self._fill(offset, self.missing)
             self.job.many(self.start + offset, outcomes)
-            self.done = offset + len(outcomes)
+            end = offset + len(outcomes)
+            self.done = max(self.done, end)
             self.chunks.observe(len(outcomes), seconds)
         if last:
             self.job.open.discard(task)
@@ -247,10 +251,13 @@ class Chunk:
 
     def _fill(self, end: int, failure: Any) -> None:
         """Give the items from `done` up to `end` one failure."""
+        if failure is None:
+            return
         self.missing = None
-        if end > self.done:
-            self.job.gap(self.start + self.done, end - self.done, failure)
-            self.done = end
+        first = self.done
+        if end > first:
+            self.job.gap(self.start + first, end - first, failure)
+            self.done = max(self.done, end)
 
     def lose(self, task: int, error: Callable[[str], BaseException], progress: Progress | None) -> Sequence[Resend]:
         """Take what outcomes there are, fail the item that was being run, and have what comes after it sent again.
@@ -308,7 +315,10 @@ class Ledger:
 
     def __init__(self, control: Callable[[int, Any], None]) -> None:
         self.rows: dict[int, Row] = {}
-        self.inbox: list[Message] = []
+        self.inbox: deque[Message] = deque()
+        self.in_hand: dict[
+            int, Message
+        ] = {}  # what is being settled, or was when an exception came: by how deep it is nested
         self.again: deque[Resend] = deque()
         self.lost: deque[tuple[int, Any]] = deque()  # tasks whose worker died, with the report of it
         self._control = control
@@ -345,25 +355,43 @@ class Ledger:
             self.rows.pop(task, None)
             job.open.discard(task)
 
-    def settle(self) -> None:
-        """Settle all messages of the inbox."""
-        get = self.rows.get
-        pop = self.rows.pop
-        for task, last, payload in self.inbox:
-            if payload.__class__ in LOST:
-                self.lost.append((task, payload))  # its row stays: the exit code is wanted first
-                continue
-            row = get(task)
-            if row is None:
-                if task < FIRST_TASK:
-                    self._control(task, payload)
-                continue
+    def settle(self, *, nested: bool = False) -> None:
+        """Settle all messages of the inbox.
+
+        Args:
+            nested: whether this thread may be in the middle of settling already.
+        """
+        in_hand = self.in_hand
+        if in_hand:  # an exception came in between, or this is nested
+            for message in list(in_hand.values()):
+                self._settle(*message)
+            if not nested:
+                in_hand.clear()
+        depth = len(in_hand)
+        settle = self._settle
+        try:
+            for in_hand[depth] in iter(
+                self.inbox.popleft, None
+            ):  # between the two halves of this line no signal handler runs
+                settle(*in_hand[depth])
+        except IndexError as error:
+            if error.args != EMPTY:
+                raise
+        in_hand.pop(depth, None)
+
+    def _settle(self, task: int, last: bool, payload: Any) -> None:
+        if payload.__class__ in LOST:
+            self.lost.append((task, payload))  # its row stays: the exit code is wanted first
+            return
+        row = self.rows.get(task)
+        if row is not None:
             resend = row.settle(task, last, payload)
             if resend is not None:
                 self.again.append(resend)
             if last:
-                pop(task, None)
-        self.inbox.clear()
+                self.rows.pop(task, None)
+        elif task < FIRST_TASK:
+            self._control(task, payload)
 
     def lose(self, task: int, error: Callable[[str], BaseException], progress: Progress | None) -> bool:
         """Settle a task whose worker died; the inbox must have been settled after that death.

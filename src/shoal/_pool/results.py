@@ -133,17 +133,16 @@ class ApplyResult(Awaited):
         """Make an exception the result at once, without a callback: the pool is being terminated."""
         self._success = False
         self._value = error
-        self._concluding = True
         self._complete()
+        self._concluding = True
 
     def _conclude(self) -> None:
         """The outcome is known: call back, then let waiting threads see it."""
         if self._callback if self._success else self._error_callback:
             self._collector.call_back(self)
-            self._concluding = True
         else:
-            self._concluding = True
             self._complete()
+        self._concluding = True  # only now: whoever settles this again after an interruption does all of it again
 
     def _call_back(self) -> None:
         """Run the callback, in the collector's thread."""
@@ -217,12 +216,12 @@ class MapResult(ApplyResult):
         if payload.__class__ in FAILURES:
             if self._error is None:
                 self._error = payload.exception
-        elif not self._concluding:
+        elif not (self._done or self._concluding):
             self._value[index] = payload
 
     def many(self, start: int, payloads: Sequence[Any]) -> None:
         """Take values of consecutive items (never failures)."""
-        if not self._concluding:
+        if not (self._done or self._concluding):
             self._value[start : start + len(payloads)] = payloads
 
     def gap(self, start: int, _count: int, failure: Any) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from shoal._pool.failures import name_culprit
+from shoal._pool.failures import is_outcome, name_culprit
 from shoal._pool.ledger import Parcel
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ def submit_row(collector: Collector, row: Resend, *, embed: bool, raises: bool) 
     collector.ledger.enter(task, 1, row, job)
     try:
         collector.end.submit(task, row.message(embed=embed))
-    except Exception as error:
+    except BaseException as error:
         name_culprit(error, row.mode)
         collector.ledger.withdraw(task, 1, job)
-        if raises:
+        if raises or not is_outcome(error):
             raise
         row.fail(error)
         collector.call_leader()
@@ -112,6 +112,6 @@ def submit_call(collector: Collector, job: Any, function: Function, mode: int, a
     except BaseException as error:
         name_culprit(error, mode)
         ledger.rows.pop(task, None)
-        if raises or not isinstance(error, Exception):
+        if raises or not is_outcome(error):
             raise
         job.fail(error)

@@ -21,17 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedFunctions", "ThreadEnd", "ThreadQueues", "ThreadWorkerEnd"]
 
-LIMIT = 512  # messages that one `collect` returns at most
-
 
 class ThreadQueues:
     """What the application's end and the workers share."""
 
-    __slots__ = ("_bell", "asleep", "outcomes", "tasks")
+    __slots__ = ("_bell", "asleep", "numbers", "outcomes", "tasks")
 
     def __init__(self) -> None:
         self.tasks: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
-        self.outcomes: deque[tuple[int, bool, Any]] = deque()
+        self.outcomes: dict[int, tuple[int, bool, Any]] = {}  # in the order of their arrival
+        self.numbers = count()
         self.asleep = False  # somebody waits for outcomes, or is about to
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -78,8 +77,8 @@ class ThreadEnd:
                 queues.sleep(-1.0 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
             queues.asleep = False
         self._woken = False
-        # Only the one who collects takes away, so there are as many to take as there are now.
-        return starmap(outcomes.popleft, repeat((), min(len(outcomes), LIMIT)))
+        # Only the one who collects takes away; but a signal handler may collect, too, before this is read.
+        return filter(None, map(outcomes.pop, list(outcomes), repeat(None)))
 
     def wake(self) -> None:
         """Make ``collect`` return, the present one or else the next."""
@@ -112,7 +111,7 @@ class ThreadWorkerEnd:
         self.identity = threading.get_ident()
         self._queues = queues
         self._get = queues.tasks.get
-        self._append = queues.outcomes.append
+        self._outcomes = queues.outcomes
 
     def claim(self) -> tuple[int, Any] | None:
         """Wait for a task; None when there will be no more."""
@@ -123,7 +122,7 @@ class ThreadWorkerEnd:
 
     def publish(self, task: int, last: bool, payload: Any) -> None:
         """Hand an outcome over."""
-        self._append((task, last, payload))
+        self._outcomes[next(self._queues.numbers)] = (task, last, payload)
         if self._queues.asleep:
             self._queues.ring()
 
@@ -187,7 +186,7 @@ class _Known:
         Raises:
             TypeError: always.
         """
-        raise TypeError(f"{payload[1][0]!r} object is not callable")
+        raise TypeError(f"{type(payload[1][0]).__name__!r} object is not callable")
 
 
 _KNOWN = _Known()

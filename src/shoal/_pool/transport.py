@@ -101,8 +101,8 @@ class KnownFunctions(Protocol):
     def known(self) -> Callable[[Any], Callable[..., Any] | None]:
         """Finds a function by its key; None if it has to be resolved."""
 
-    def resolve(self, payload: tuple[Any, ...], /) -> Callable[..., Any] | None:
-        """Load the function of a task; None if it must be sent again, with the function."""
+    def resolve(self, payload: tuple[Any, ...], /) -> Any:
+        """Load the function of a task; ``NOT_HERE`` if it must be sent again, with the function."""
 
 
 class TableEnd:

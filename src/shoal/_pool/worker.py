@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from shoal._pool.failures import FAILURES, Bounce, Failure, encoding_error
-from shoal._pool.functions import CALL, EACH, FRESH, ITEMS, ONE, STAR, STARRED
+from shoal._pool.functions import CALL, EACH, FRESH, ITEMS, NOT_HERE, ONE, STAR, STARRED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ def _run(end: WorkerEnd, maxtasks: int | None, *, remote: bool) -> bool:  # noqa
             function = known(payload[1])
             if function is None:
                 function = functions.resolve(payload)
-            if function is None:
+            if function is NOT_HERE:
                 value = Bounce()
                 left += 1  # it was not run
             elif mode == ONE:
@@ -102,7 +102,7 @@ def _run(end: WorkerEnd, maxtasks: int | None, *, remote: bool) -> bool:  # noqa
             value = _failed(payload, error, remote=remote)
         try:
             publish(task, True, value)
-        except Exception as error:  # noqa: BLE001 - pickling runs foreign code
+        except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
             _publish_anyway(end, task, payload, value, error)
         left -= 1
         del payload, function, value, task
@@ -153,7 +153,7 @@ def _run_items(
             return report
         try:
             end.publish(task, False, report)
-        except Exception as error:  # noqa: BLE001 - pickling runs foreign code
+        except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
             if not mode & EACH:
                 raise encoding_error(error, outcomes) from None
             end.publish(task, False, _only_sendable(end, report))
@@ -165,14 +165,14 @@ def _only_sendable(end: WorkerEnd, report: tuple[Any, ...]) -> tuple[Any, ...]:
     for outcome in report[2]:
         try:
             end.check(outcome)
-        except Exception as error:  # noqa: BLE001 - pickling runs foreign code
+        except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
             outcomes.append(Failure(encoding_error(error, outcome)))
         else:
             outcomes.append(outcome)
     return (*report[:2], tuple(outcomes))
 
 
-def _publish_anyway(end: WorkerEnd, task: int, payload: Any, value: Any, error: Exception) -> None:
+def _publish_anyway(end: WorkerEnd, task: int, payload: Any, value: Any, error: BaseException) -> None:
     """Publish something in place of an outcome that could not be published."""
     if value.__class__ is not tuple or payload[0] % FRESH < ITEMS:
         end.publish(task, True, Failure(encoding_error(error, value)))
