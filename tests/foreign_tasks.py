@@ -78,6 +78,19 @@ def use_what_comes(messages: Any, answers: Any) -> None:
     use(messages.get(timeout=20), answers)
 
 
+def pass_on_what_comes(messages: Any, further: Any, answers: Any) -> None:
+    further.put(messages.get(timeout=20))
+    further.close()
+    further.join_thread()
+    answers.put("passed on")
+
+
+def set_what_comes(messages: Any, now: Any, answers: Any) -> None:
+    now.wait(20)
+    messages.get(timeout=20).set()
+    answers.put("set")
+
+
 def take_what_comes(receiver: Any, answers: Any) -> None:
     lock = receiver.recv()
     lock.acquire()

@@ -164,8 +164,8 @@ PyObject* handle_adopt(PyObject* type, PyObject* reference) {
   }
   if (!arena::attached() || arena::header().id != arena_id)
     return raise_from("shoal.errors", "StaleReferenceError",
-                      "the object lives in the shared memory of another process tree; only processes started by this "
-                      "program can use it");
+                      "the object lives in shared memory that this process does not use and cannot find: that of "
+                      "another process tree, or whoever sent the object has ended");
   if (!ensure_attached()) return nullptr;
   if (!object::adopt(index, generation, own))
     return raise_from("shoal.errors", "StaleReferenceError",

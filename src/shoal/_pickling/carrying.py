@@ -44,19 +44,21 @@ class _Place:
 
 
 class _Whereabouts:
-    """Where the arena is to be found: among the descriptors of this process, as long as it lives."""
+    """Where the arena is to be found: among the descriptors of this process, and where it has found the arena itself; as long as one of the two lives."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.fd = _runtime.ensure()
-        found = os.fstat(self.fd)
+        descriptor = _runtime.ensure()
+        found = os.fstat(descriptor)
         self.file = found.st_dev, found.st_ino
+        self.places = [(self.pid, descriptor), *_source]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _look, (self.pid, self.fd, self.file)
+        return _look, (self.places, self.file)
 
 
 _here: _Whereabouts | None = None
+_source: list[tuple[int, int]] = []  # the process where this one has found the arena, and its descriptor
 
 
 class _Carried(tuple[int, int, int, int]):  # noqa: SLOT001 - a tuple of this kind has room for none
@@ -111,18 +113,20 @@ def _take(arena: Any, token: int) -> None:
     _attach(arena.detach(), token)
 
 
-def _look(pid: int, fd: int, file: tuple[int, int]) -> None:
-    """Attach this process to the arena, if it is where the sender had it. If not, the reference will be found to be stale."""
-    if _native.arena_descriptor() >= 0:
-        return
-    with suppress(OSError):  # it has gone, or belongs to somebody else
-        found = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
-        status = os.fstat(found)
-        if (status.st_dev, status.st_ino) != file:
-            os.close(found)
+def _look(places: list[tuple[int, int]], file: tuple[int, int]) -> None:
+    """Attach this process to the arena, if it is in one of these places. If not, the reference will be found to be stale."""
+    for pid, descriptor in places:
+        if _native.arena_descriptor() >= 0:
             return
-        _attach(found, 0)
-        _runtime.start_watcher()
+        with suppress(OSError):  # it has gone, or belongs to somebody else
+            found = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
+            status = os.fstat(found)
+            if (status.st_dev, status.st_ino) == file:
+                _attach(found, 0)
+                _source[:] = [places[-1]]  # of those who had it before, the first: it will live longest
+                _runtime.start_watcher()
+            else:
+                os.close(found)
 
 
 def _attach(descriptor: int, token: int) -> None:
