@@ -142,18 +142,16 @@ class Pool(PoolCalls):
         crew = Crew(self._pool, processes, self._starter(), _no_main_guard() if method in IMPORTING else None)
         try:
             self._repopulate_pool()
-        except Exception:
-            for process in self._pool:
-                if process.exitcode is None:
-                    process.terminate()
-            for process in self._pool:
-                process.join()
+            crew.adopt(replacements=False)
+            end = self._application_end()
+            self._collector = Collector(end, crew, self._cache, initializer_timeout, forked=method == "fork")
+            self._taskqueue = TaskQueue(self._collector, self._cache, self._functions.get)
+            self._terminate = _standard.util.Finalize(self, _terminate_pool, args=(self._collector,), exitpriority=15)
+        except BaseException:  # a Ctrl-C, too: the workers that are there would outlive it
+            crew.terminate()
+            with suppress(Exception):
+                self._application_end().drop()  # for threads, which leave by themselves
             raise
-        crew.adopt(replacements=False)
-        end = self._application_end()
-        self._collector = Collector(end, crew, self._cache, initializer_timeout, forked=method == "fork")
-        self._taskqueue = TaskQueue(self._collector, self._cache, self._functions.get)
-        self._terminate = _standard.util.Finalize(self, _terminate_pool, args=(self._collector,), exitpriority=15)
         _standard.util.register_after_fork(self, Pool._forked)
         self._state = RUN
 
@@ -213,10 +211,16 @@ class Pool(PoolCalls):
             # A Ctrl-C that comes while the child is not yet the worker waits until it is, and then says nothing there.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                process.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            _standard.util.debug("added worker")
+                try:
+                    process.start()
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                _standard.util.debug("added worker")
+            except BaseException:  # that Ctrl-C, for one, now that it may come
+                if getattr(process, "pid", None) is not None and hasattr(process, "kill"):
+                    process.kill()
+                    process.join()
+                raise
             return process
 
         return start

@@ -29,6 +29,7 @@ __all__ = [
     "Head",
     "receive",
     "receive_head",
+    "receive_last",
     "send",
     "send_head",
     "server_program",
@@ -84,6 +85,15 @@ def receive(sock: Socket) -> tuple[bytes, list[int]]:
     return data, list(descriptors)
 
 
+def receive_last(sock: Socket) -> tuple[bytes, list[int]]:
+    """Receive one message, though the other side may have gone after it."""
+    try:
+        return receive(sock)
+    except ConnectionResetError:
+        # The other side is closed, and left something unread. The kernel says so first, once; what was sent before that comes after it.
+        return receive(sock)
+
+
 def send_head(sock: Socket, token: int, descriptors: list[int], *, tracker: bool) -> None:
     """Tell a child what it needs, however many descriptors that is."""
     for start in range(0, len(descriptors), BATCH):
@@ -101,7 +111,7 @@ def receive_head(sock: Socket) -> Head:
     descriptors: list[int] = []
     numbers = array.array("i")
     while True:
-        data, batch = receive(sock)
+        data, batch = receive_last(sock)
         if not data:
             raise EOFError("the process that asked the fork server for this child is gone")
         token, tracker, count = HEAD.unpack_from(data)

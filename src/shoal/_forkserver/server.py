@@ -299,7 +299,10 @@ def _run(fd: int, main_module: MainModule) -> int:
     head = protocol.receive_head(sock)
     file, arena, parent_sentinel, server, *given = head.descriptors
     tracker = given.pop(0) if head.tracker else None
-    _runtime.attach(arena, head.token)
+    try:
+        _runtime.attach(arena, head.token)
+    except ProcessLookupError:
+        return 1  # a Ctrl-C has interrupted its start, or ended who wanted it: nobody knows of it, nor wants to hear from it
     sock.close()  # not before: a client whose server was killed meanwhile takes it that nobody will claim the slot any more
     spawn.inherit(tracker, server)
     spawn.inherited_fds = given
