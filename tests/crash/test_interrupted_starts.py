@@ -11,7 +11,8 @@ import pytest
 from crash_table import SECONDS, Case, each
 
 import shoal
-from shoal import _native, pool, popen_fork, popen_forkserver, process
+from shoal import _native, connection, managers, pool, popen_fork, popen_forkserver, process
+from shoal._managers import manager
 from shoal.dummy.process import DummyProcess
 
 if TYPE_CHECKING:
@@ -143,3 +144,50 @@ def test_no_thread_is_left_of_a_thread_pool_whose_start_was_interrupted(monkeypa
     while set(threading.enumerate()) - before and time.monotonic() < until:
         time.sleep(0.01)
     assert not set(threading.enumerate()) - before
+
+
+def before_the_address_is_known(patch: Patch) -> None:
+    pipe = connection.Pipe
+
+    def with_interrupted_reader(**kwds: Any) -> tuple[Any, Any]:
+        reader, writer = pipe(**kwds)
+        reader.recv = interrupt
+        return reader, writer
+
+    patch.setattr(manager.connection, "Pipe", with_interrupted_reader)
+
+
+def before_there_is_a_link(patch: Patch) -> None:
+    patch.setattr(manager.links, "link_to", interrupt)
+
+
+def before_it_is_known_at_exit(patch: Patch) -> None:
+    class Finalize(process._standard.util.Finalize):  # type: ignore[misc]
+        def __init__(self, obj: object, *args: Any, **kwds: Any) -> None:
+            if isinstance(obj, managers.BaseManager):
+                interrupt()
+            super().__init__(obj, *args, **kwds)
+
+    patch.setattr(manager._util, "Finalize", Finalize)
+
+
+SERVER_MOMENTS = [
+    Case("before the address is known", before_the_address_is_known),
+    Case("before there is a link", before_there_is_a_link),
+    Case("before it is known at exit", before_it_is_known_at_exit),
+]
+
+
+@each(SERVER_MOMENTS)
+def test_a_manager_whose_start_was_interrupted_has_no_server_and_can_be_started_again(
+    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children = set(shoal.active_children())
+    one = managers.SyncManager(ctx=context)
+    with monkeypatch.context() as patch:
+        case.act(patch)
+        with pytest.raises(KeyboardInterrupt):
+            one.start()
+    assert set(shoal.active_children()) == children
+    with one:
+        assert list(one.list([1, 2])) == [1, 2]
