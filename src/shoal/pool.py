@@ -5,7 +5,6 @@ The parts are in ``shoal._pool``; this module is what programs import.
 
 from __future__ import annotations
 
-import signal
 import warnings
 from contextlib import nullcontext, suppress
 from itertools import islice
@@ -22,7 +21,7 @@ from shoal._pool.results import ApplyResult, AsyncResult, MapResult, job_counter
 from shoal._pool.task_queue import TaskQueue
 from shoal._pool.thread_transport import SharedFunctions, ThreadEnd, ThreadQueues, ThreadWorkerEnd
 from shoal._pool.transport import TableEnd, TableWorkerEnd
-from shoal._runtime import default_context
+from shoal._runtime import default_context, interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -208,13 +207,10 @@ class Pool(PoolCalls):
                 True  # whatever a subclass makes of `daemon`; and so a worker may have a pool of its own
             )
             process._tells_of_main_guard = True
-            # A Ctrl-C that comes while the child is not yet the worker waits until it is, and then says nothing there.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                try:
+                # A Ctrl-C that comes while the child is not yet the worker waits until it is, and then says nothing there.
+                with interrupts.hold_back():
                     process.start()
-                finally:
-                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 _standard.util.debug("added worker")
             except BaseException:  # that Ctrl-C, for one, now that it may come
                 if getattr(process, "pid", None) is not None and hasattr(process, "kill"):

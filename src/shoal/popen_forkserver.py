@@ -19,6 +19,7 @@ from contextlib import suppress
 from shoal import _native, _runtime, popen_spawn_posix, spawn
 from shoal._forkserver import protocol
 from shoal._pickling import payload
+from shoal._runtime import interrupts
 from shoal._runtime.exits import status_behind
 from shoal._runtime.threads import level_of_caller
 from shoal.errors import ForkServerError, ForkServerWarning
@@ -73,13 +74,14 @@ class Popen(popen_spawn_posix.Popen):
                 temporary.append(parent)
                 self._descriptors = (held,)
             tracker = running_tracker()
+            flags = (tracker is not None) * protocol.TRACKER | interrupts.are_held_back() * protocol.QUIET
             for _ in range(2):
                 server = forkserver.ensure_running()
                 fixed = [temporary[0], slot.arena, parent, server, *([] if tracker is None else [tracker])]
                 line, request = protocol.socket_pair()
                 try:
                     with request:
-                        protocol.send_head(line, slot.token, fixed + self._fds, tracker=tracker is not None)
+                        protocol.send_head(line, slot.token, fixed + self._fds, flags)
                         sent = forkserver.ask(request)
                     answer, descriptors = protocol.receive_last(line) if sent else (b"", [])
                     if answer and protocol.ANSWER.unpack(answer)[0] != protocol.FAILED:

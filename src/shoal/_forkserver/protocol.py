@@ -24,8 +24,10 @@ from typing import NamedTuple
 __all__ = [
     "ENDED",
     "FAILED",
+    "QUIET",
     "STARTED",
     "THREADS",
+    "TRACKER",
     "Head",
     "receive",
     "receive_head",
@@ -37,6 +39,8 @@ __all__ = [
 ]
 
 STARTED, THREADS, ENDED, FAILED = 1, 2, 3, 4
+
+TRACKER, QUIET = 1, 2
 
 ANSWER = struct.Struct("=iq")  # kind, number
 Socket = (
@@ -51,7 +55,7 @@ class Head(NamedTuple):
     """What a child is told first."""
 
     token: int  # of the slot reserved for it
-    tracker: bool  # whether the standard library's resource tracker is among the descriptors
+    flags: int  # TRACKER: the standard library's resource tracker is among the descriptors; QUIET: the child blocks SIGINT, as the client does
     descriptors: list[
         int
     ]  # payload, arena, parent's sentinel, server, tracker if there is one, and what the pickled objects asked for
@@ -94,11 +98,11 @@ def receive_last(sock: Socket) -> tuple[bytes, list[int]]:
         return receive(sock)
 
 
-def send_head(sock: Socket, token: int, descriptors: list[int], *, tracker: bool) -> None:
+def send_head(sock: Socket, token: int, descriptors: list[int], flags: int) -> None:
     """Tell a child what it needs, however many descriptors that is."""
     for start in range(0, len(descriptors), BATCH):
         batch = descriptors[start : start + BATCH]
-        send(sock, HEAD.pack(token, tracker, len(descriptors)) + array.array("i", batch).tobytes(), batch)
+        send(sock, HEAD.pack(token, flags, len(descriptors)) + array.array("i", batch).tobytes(), batch)
 
 
 def receive_head(sock: Socket) -> Head:
@@ -114,7 +118,7 @@ def receive_head(sock: Socket) -> Head:
         data, batch = receive_last(sock)
         if not data:
             raise EOFError("the process that asked the fork server for this child is gone")
-        token, tracker, count = HEAD.unpack_from(data)
+        token, flags, count = HEAD.unpack_from(data)
         descriptors += batch
         numbers.frombytes(data[HEAD.size :])
         if len(descriptors) < len(numbers):
@@ -122,4 +126,4 @@ def receive_head(sock: Socket) -> Head:
                 f"of {len(numbers)} descriptors {len(descriptors)} arrived: the limit on open files is too low"
             )
         if len(numbers) >= count:
-            return Head(token, bool(tracker), descriptors, list(numbers))
+            return Head(token, flags, descriptors, list(numbers))

@@ -12,7 +12,7 @@ from shoal._managers.proxies import AutoProxy
 from shoal._managers.server import Server
 from shoal._managers.transports import listener_client
 from shoal._managers.words import State, Token
-from shoal._runtime import default_context
+from shoal._runtime import default_context, interrupts
 from shoal.errors import ManagerDied, describe_exit
 
 TYPE_CHECKING = False
@@ -155,7 +155,8 @@ class BaseManager(_StandardManager):  # type: ignore[misc]
         given = self._address
         try:
             with reader:
-                process.start()
+                with interrupts.hold_back():  # the server ignores them, once it is there
+                    process.start()
                 writer.close()
                 try:
                     self._address = reader.recv()
@@ -194,6 +195,7 @@ class BaseManager(_StandardManager):  # type: ignore[misc]
     ) -> None:
         """Make a server, report its address, and run it."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the application's; the server ends with it
+        interrupts.let_through()
         if initializer is not None:
             initializer(*initargs)
         server = cls._Server(registry, address, authkey, serializer, **(options or {}))
