@@ -6,11 +6,12 @@ The parts are in ``shoal._pool``; this module is what programs import.
 from __future__ import annotations
 
 import warnings
+import weakref
 from contextlib import nullcontext, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
-from shoal import _native, _standard
+from shoal import _native, _runtime, _standard
 from shoal._pool import worker as _worker
 from shoal._pool.calls import PoolCalls, mapstar, starmapstar  # noqa: F401 - the standard module has the latter two
 from shoal._pool.collector import Collector
@@ -151,7 +152,7 @@ class Pool(PoolCalls):
             with suppress(Exception):
                 self._application_end().drop()  # for threads, which leave by themselves
             raise
-        _standard.util.register_after_fork(self, Pool._forked)
+        _pools.add(self)
         self._state = RUN
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn, RUN: str = RUN) -> None:  # noqa: N803 - as in the standard library
@@ -337,6 +338,18 @@ def _no_main_guard() -> MainGuardError:
     from shoal.spawn import no_main_guard  # noqa: PLC0415 - only for these start methods
 
     return no_main_guard("__main__")
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+def _leave_pools_to_the_parent() -> None:
+    for pool in list(_pools):
+        pool._forked()
+
+
+# Whoever forks: a child that asked for outcomes would take its parent's.
+_runtime.in_forked_child(_leave_pools_to_the_parent)
 
 
 def _terminate_pool(collector: Collector) -> None:
