@@ -34,9 +34,10 @@ PyObject* arena_attach(PyObject*, PyObject* args) {
   watch_forks();
   if (!process::claim(token))
     return PyErr_Format(PyExc_OSError, "more than %d processes of one tree use shoal", static_cast<int>(arena::kSlots));
-  // Others have counted it as dead, and what it was sent has been freed.
-  if (token != 0 && process::slot_of(token) != process::mine())
-    return PyErr_Format(PyExc_OSError, "the process that started this one died, and this one came too late");
+  // Its slot was given up, and what it was sent has been freed. It may have the same slot again: by its token it is another one.
+  if (token != 0 && process::token_of(process::mine()) != token)
+    return PyErr_Format(PyExc_ProcessLookupError,
+                        "the process that started this one died, or was interrupted, and this one came too late");
   Py_RETURN_NONE;
 }
 

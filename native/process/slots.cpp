@@ -116,7 +116,7 @@ void after_fork_in_child() {
   fork_token_ = 0;
   claim(token, kForked);
   // Given up meanwhile, after its parent's death: for all others it never lived.
-  if (token != 0 && mine_ != slot_of(token) && (fork_flags_ & kDependent) != 0) end_self();
+  if (token != 0 && (mine_ == kNoSlot || token_of(mine_) != token) && (fork_flags_ & kDependent) != 0) end_self();
   for (int i = 0; i < hook_count_; ++i) hooks_[i]();
 }
 

@@ -22,7 +22,7 @@ from contextlib import suppress
 from shoal import _alias, _runtime, _standard, spawn
 from shoal._forkserver import protocol
 from shoal._pickling import payload
-from shoal._runtime import programs
+from shoal._runtime import interrupts, programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ class ForkServer:
         file = payload.write([pickle.dumps(plan)])
         try:
             program = protocol.server_program(theirs.fileno(), file)
-            server = programs.run(spawn.interpreter(program), {theirs.fileno(), file})
+            with interrupts.hold_back():  # the server ignores them, once it is there
+                server = programs.run(spawn.interpreter(program), {theirs.fileno(), file})
         except BaseException:
             ours.close()
             raise

@@ -5,13 +5,13 @@ The parts are in ``shoal._pool``; this module is what programs import.
 
 from __future__ import annotations
 
-import signal
 import warnings
+import weakref
 from contextlib import nullcontext, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
-from shoal import _native, _standard
+from shoal import _native, _runtime, _standard
 from shoal._pool import worker as _worker
 from shoal._pool.calls import PoolCalls, mapstar, starmapstar  # noqa: F401 - the standard module has the latter two
 from shoal._pool.collector import Collector
@@ -22,7 +22,7 @@ from shoal._pool.results import ApplyResult, AsyncResult, MapResult, job_counter
 from shoal._pool.task_queue import TaskQueue
 from shoal._pool.thread_transport import SharedFunctions, ThreadEnd, ThreadQueues, ThreadWorkerEnd
 from shoal._pool.transport import TableEnd, TableWorkerEnd
-from shoal._runtime import default_context
+from shoal._runtime import default_context, interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -142,19 +142,17 @@ class Pool(PoolCalls):
         crew = Crew(self._pool, processes, self._starter(), _no_main_guard() if method in IMPORTING else None)
         try:
             self._repopulate_pool()
-        except Exception:
-            for process in self._pool:
-                if process.exitcode is None:
-                    process.terminate()
-            for process in self._pool:
-                process.join()
+            crew.adopt(replacements=False)
+            end = self._application_end()
+            self._collector = Collector(end, crew, self._cache, initializer_timeout, forked=method == "fork")
+            self._taskqueue = TaskQueue(self._collector, self._cache, self._functions.get)
+            self._terminate = _standard.util.Finalize(self, _terminate_pool, args=(self._collector,), exitpriority=15)
+        except BaseException:  # a Ctrl-C, too: the workers that are there would outlive it
+            crew.terminate()
+            with suppress(Exception):
+                self._application_end().drop()  # for threads, which leave by themselves
             raise
-        crew.adopt(replacements=False)
-        end = self._application_end()
-        self._collector = Collector(end, crew, self._cache, initializer_timeout, forked=method == "fork")
-        self._taskqueue = TaskQueue(self._collector, self._cache, self._functions.get)
-        self._terminate = _standard.util.Finalize(self, _terminate_pool, args=(self._collector,), exitpriority=15)
-        _standard.util.register_after_fork(self, Pool._forked)
+        _pools.add(self)
         self._state = RUN
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn, RUN: str = RUN) -> None:  # noqa: N803 - as in the standard library
@@ -210,13 +208,16 @@ class Pool(PoolCalls):
                 True  # whatever a subclass makes of `daemon`; and so a worker may have a pool of its own
             )
             process._tells_of_main_guard = True
-            # A Ctrl-C that comes while the child is not yet the worker waits until it is, and then says nothing there.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                process.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            _standard.util.debug("added worker")
+                # A Ctrl-C that comes while the child is not yet the worker waits until it is, and then says nothing there.
+                with interrupts.hold_back():
+                    process.start()
+                _standard.util.debug("added worker")
+            except BaseException:  # that Ctrl-C, for one, now that it may come
+                if getattr(process, "pid", None) is not None and hasattr(process, "kill"):
+                    process.kill()
+                    process.join()
+                raise
             return process
 
         return start
@@ -337,6 +338,18 @@ def _no_main_guard() -> MainGuardError:
     from shoal.spawn import no_main_guard  # noqa: PLC0415 - only for these start methods
 
     return no_main_guard("__main__")
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+def _leave_pools_to_the_parent() -> None:
+    for pool in list(_pools):
+        pool._forked()
+
+
+# Whoever forks: a child that asked for outcomes would take its parent's.
+_runtime.in_forked_child(_leave_pools_to_the_parent)
 
 
 def _terminate_pool(collector: Collector) -> None:

@@ -14,9 +14,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from contextlib import suppress
 
 from shoal import _native, _runtime, _standard
-from shoal._bootstrap import prepare, prepare_fork, run_forked
+from shoal._bootstrap import leave, prepare, prepare_fork, run_forked
 from shoal._runtime.default_context import unless_in_force
 from shoal.process import replaces_bootstrap
 
@@ -28,6 +30,7 @@ __all__ = ["Popen"]
 
 _flush_std_streams = _standard.util._flush_std_streams  # type: ignore[attr-defined]
 UNKNOWN = 255  # the exit code when nobody can tell, as in the standard library
+CLAIM_SECONDS = 1.0  # that a forked child has to take its slot, which is the first that it does
 
 
 class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
@@ -37,8 +40,9 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
     returncode: int | None
     finalizer: None = None  # of the standard class; `close` does its work
     sentinel: int = -1
-    pid: int
+    pid = 0
     _token = 0
+    _fork_before = 0  # the slot of the fork before this one
     _reaping: threading.Lock
     _descriptors: tuple[int, ...] = ()  # what `close` closes
 
@@ -47,10 +51,45 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         self._owner = os.getpid()
         self.returncode = None  # set later, by whichever thread learns of the end (see `_pool.waiting.Awaited`)
         self._reaping = threading.Lock()
-        self._launch(process_obj)
+        try:
+            self._launch(process_obj)
+            process_obj._popen = self  # here, and not by the caller: a signal handler may raise on the way back to it
+        except BaseException:
+            self.take_back()
+            raise
+
+    def take_back(self) -> None:
+        """The start has failed, or a signal handler has raised in the middle of it: end the child if it has been made."""
+        if os.getpid() != self._owner:  # this is the child, and what is above is its parent's
+            leave(1)
+        try:
+            self._end_child()
+            if self._token:
+                _native.slot_recover(self._token)
+        finally:
+            self.close()
+
+    def _end_child(self) -> None:
+        pid = self.pid or self._forked_unnoticed()
+        if pid and self.returncode is None:
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+    def _forked_unnoticed(self) -> int:
+        """The child that was forked just before a handler raised; 0 if none was. It takes its slot before anything else."""
+        token = _native.fork_token()
+        if token in {0, self._fork_before}:
+            return 0
+        self._token = token
+        until = time.monotonic() + CLAIM_SECONDS
+        while _native.slot_claimed_by(token) == 0 and time.monotonic() < until:
+            time.sleep(0.001)
+        return _native.slot_claimed_by(token)
 
     def _launch(self, process_obj: Any) -> None:
         _native.arena_ensure()
+        self._fork_before = _native.fork_token()
         _native.watcher_start()
         ready = prepare_fork(self._owner, process_obj)
         if ready.sentinel is None or ready.sentinel < 0:
@@ -70,7 +109,8 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         self.pid = pid
         self._token = token = _native.fork_token()
         _native.slot_set_pid(token, pid)
-        self.sentinel = sentinel = sentinel_of(pid)
+        # Without its descriptor a child is not let live.
+        self.sentinel = sentinel = _runtime.pidfd_of(pid)
         self._descriptors = (sentinel,)
 
     def _launch_with_pipes(self, process_obj: Any) -> None:
@@ -167,16 +207,6 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         # At interpreter exit the names of this module may be gone; the kernel closes then.
         if self._descriptors and os is not None:
             self.close()
-
-
-def sentinel_of(child: int) -> int:
-    """Open a child's pidfd; without one it is not let live."""
-    try:
-        return _runtime.pidfd_of(child)
-    except OSError:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        raise
 
 
 def _fork(process_obj: Any) -> int:

@@ -10,12 +10,16 @@ the server.
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import time
 import warnings
+from contextlib import suppress
 
 from shoal import _native, _runtime, popen_spawn_posix, spawn
 from shoal._forkserver import protocol
 from shoal._pickling import payload
+from shoal._runtime import interrupts
 from shoal._runtime.exits import status_behind
 from shoal._runtime.threads import level_of_caller
 from shoal.errors import ForkServerError, ForkServerWarning
@@ -53,6 +57,7 @@ class Popen(popen_spawn_posix.Popen):
 
     def _launch(self, process_obj: Any) -> None:
         with Reserved(process_obj) as slot:
+            self._token = slot.token
             parts = slot.pickled(process_obj, self)
             threads = self._ask(slot, parts)
             if threads:
@@ -69,20 +74,21 @@ class Popen(popen_spawn_posix.Popen):
                 temporary.append(parent)
                 self._descriptors = (held,)
             tracker = running_tracker()
+            flags = (tracker is not None) * protocol.TRACKER | interrupts.are_held_back() * protocol.QUIET
             for _ in range(2):
                 server = forkserver.ensure_running()
                 fixed = [temporary[0], slot.arena, parent, server, *([] if tracker is None else [tracker])]
                 line, request = protocol.socket_pair()
                 try:
                     with request:
-                        protocol.send_head(line, slot.token, fixed + self._fds, tracker=tracker is not None)
+                        protocol.send_head(line, slot.token, fixed + self._fds, flags)
                         sent = forkserver.ask(request)
-                    answer, descriptors = _answer(line) if sent else (b"", [])
+                    answer, descriptors = protocol.receive_last(line) if sent else (b"", [])
+                    if answer and protocol.ANSWER.unpack(answer)[0] != protocol.FAILED:
+                        return self._take(slot, line, answer, descriptors)
                 except BaseException:
                     line.close()
                     raise
-                if answer and protocol.ANSWER.unpack(answer)[0] != protocol.FAILED:
-                    return self._take(slot, line, answer, descriptors)
                 if answer:
                     line.close()
                     forkserver.give_up(server, ending=True)
@@ -106,11 +112,11 @@ class Popen(popen_spawn_posix.Popen):
         if kind == protocol.THREADS:
             line.close()
             return int(number)
-        self.pid = number
-        self._token = slot.given_to(number)
+        self._descriptors += (*descriptors, line.fileno())
         self._line = line.detach()
         self.sentinel = descriptors[0] if descriptors else self._line
-        self._descriptors += (self._line, *descriptors)
+        self.pid = number
+        slot.given_to(number)
         return 0
 
     def _take_unannounced(self, slot: Reserved, line: socket.socket) -> bool:
@@ -124,7 +130,7 @@ class Popen(popen_spawn_posix.Popen):
                 "the fork server was killed while it was starting the process, and so was the process: it may or may not have begun to run"
             )
         self.pid = pid
-        self._token = slot.given_to(0)
+        slot.given_to(0)
         self._line = line.detach()
         self.sentinel = self._line  # readable for ever: right for a child that has ended
         self._descriptors += (self._line,)
@@ -135,6 +141,28 @@ class Popen(popen_spawn_posix.Popen):
             if _native.slot_state(slot.token) == "live":
                 self.sentinel = sentinel
         return True
+
+    def _end_child(self) -> None:
+        if self.pid and self._line < 0:  # a fresh interpreter
+            super()._end_child()
+            return
+        token = self._token
+        if not token:
+            return
+        # From here on either the child has its slot, or it will find that it has none, and leave.
+        _native.slot_cancel(token)
+        while (pid := _native.slot_claimed_by(token)) == 0 and _native.slot_state(token) == "live":
+            time.sleep(0.001)
+        if pid == 0:
+            return
+        sentinel = _runtime.pidfd_of(pid)
+        # As above: while its slot is live, the number is that of the child.
+        if _native.slot_state(token) == "live":
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL) if sentinel < 0 else signal.pidfd_send_signal(sentinel, signal.SIGKILL)
+        if sentinel >= 0:
+            _native.has_ended(sentinel, PATIENCE)
+            os.close(sentinel)
 
     def _take_status(self, flag: int) -> int | None:
         if self._line < 0:  # a fresh interpreter after all: this process's own child
@@ -153,7 +181,7 @@ class Popen(popen_spawn_posix.Popen):
         line = protocol.Socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, self._line)
         try:
             while _native.has_ended(self._line, PATIENCE):
-                answer, _ = _answer(line)
+                answer, _ = protocol.receive_last(line)
                 if not answer:
                     return None
                 kind, number = protocol.ANSWER.unpack(answer)
@@ -162,14 +190,6 @@ class Popen(popen_spawn_posix.Popen):
         finally:
             line.detach()
         return None
-
-
-def _answer(line: protocol.Socket) -> tuple[bytes, list[int]]:
-    try:
-        return protocol.receive(line)
-    except ConnectionResetError:
-        # The other side is closed, and left something unread. The kernel says so first, once; what was sent before that comes after it.
-        return protocol.receive(line)
 
 
 def _warn_of(threads: int) -> None:

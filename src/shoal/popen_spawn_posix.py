@@ -48,8 +48,12 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj: Any) -> None:
         with Reserved(process_obj) as slot:
+            self._token = slot.token
             parts = slot.pickled(process_obj, self)
             self._start_interpreter(slot, parts)
+
+    def _forked_unnoticed(self) -> int:
+        return 0  # a program that was just started is ended by `programs.run`
 
     def _start_interpreter(self, slot: Reserved, parts: list[Any]) -> None:
         """Run an interpreter that takes the slot, with these descriptors and this payload."""
@@ -80,9 +84,9 @@ class Popen(popen_fork.Popen):
                 inherited.add(writer)
                 self._descriptors += (ended,)
             self.pid = programs.run(spawn.get_command_line(**shared), inherited.union(self._fds))
-            self._token = slot.given_to(self.pid)
+            slot.given_to(self.pid)
             if ended is None:
-                ended = popen_fork.sentinel_of(self.pid)
+                ended = _runtime.pidfd_of(self.pid)
                 self._descriptors += (ended,)
             self.sentinel = ended
         finally:
@@ -112,12 +116,11 @@ class Reserved:
             _native.references_end(taken)
         return parts
 
-    def given_to(self, pid: int) -> int:
+    def given_to(self, pid: int) -> None:
         """The child is there: the slot is its own now."""
         self._given = True
         if pid:
             _native.slot_set_pid(self.token, pid)
-        return self.token
 
     def __enter__(self) -> Self:
         return self

@@ -90,10 +90,19 @@ class BaseProcess(_standard.process.BaseProcess):
         if not may and current._config.get("daemon"):
             raise AssertionError("daemonic processes are not allowed to have children")
         _state._cleanup()
-        process._popen = process._Popen(process)
-        process._sentinel = process._popen.sentinel
+        try:
+            process._popen = process._Popen(process)
+            process._sentinel = process._popen.sentinel
+            _state._children.add(process)
+        except BaseException:
+            # What a signal handler raises comes anywhere: a child that was made by then would run on, and nobody would know of it.
+            popen: Any = process._popen
+            process._popen = None
+            _state._children.discard(process)
+            if hasattr(popen, "take_back"):
+                popen.take_back()
+            raise
         del process._target, process._args, process._kwargs  # as after any start: they may refer to the process
-        _state._children.add(process)
 
     if sys.version_info < (3, 14):
 

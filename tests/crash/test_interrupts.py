@@ -93,6 +93,80 @@ def test_ctrl_c_again_and_again_ends_a_program_in(case: Case, method: str, tmp_p
         assert not program.gone_but(set(), SECONDS)
 
 
+HANGING_IMPORT = """
+import time
+import pool_tasks
+import shoal
+
+if __name__ == "__mp_main__":  # in the child that is being started
+    print("ready", flush=True)
+    time.sleep(60)
+
+def main(context):
+"""
+HANGING_INITIALIZER = """
+import time
+import shoal
+
+def hang():
+    print("ready", flush=True)
+    time.sleep(60)
+
+def main(context):
+"""
+A_MANAGER = "    shoal.managers.SyncManager(ctx=context).start()"
+A_POOL = "    context.Pool(1).apply(pool_tasks.double, (1,))"
+STARTS = [
+    Case("a manager whose server imports", HANGING_IMPORT + A_MANAGER, methods=("spawn", "forkserver")),
+    Case("a pool whose worker imports", HANGING_IMPORT + A_POOL, methods=("spawn", "forkserver")),
+    Case("a manager whose server initializes", HANGING_INITIALIZER + A_MANAGER.replace("start()", "start(hang)")),
+]
+
+
+@each(STARTS)
+def test_ctrl_c_ends_the_start_of(case: Case, method: str, tmp_path: Path) -> None:
+    with Program("import shoal.managers\n" + case.act + TAIL, method, tmp_path) as program:
+        program.wait_until_ready()
+        program.interrupt()
+        errors = program.end()
+        assert_interrupted_once(program, errors)
+        assert not program.gone_but(set(), SECONDS)
+        assert not program.files()
+
+
+INTERRUPTED_IMPORT = """
+import os, signal
+import pool_tasks
+import shoal
+import shoal.managers
+
+if __name__ == "__mp_main__":  # in each child
+    os.kill(os.getpid(), signal.SIGINT)
+
+def main(context):
+    with context.Pool(1) as pool:
+        assert pool.apply(pool_tasks.double, (1,)) == 2
+    with context.Manager() as manager:
+        assert list(manager.list([1])) == [1]
+    process = context.Process(target=pool_tasks.double, args=(1,))
+    process.start()
+    process.join()
+    print("ended" if process.exitcode else "answered nothing", flush=True)
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_while_they_import_workers_and_servers_leave_ctrl_c_to_the_application_and_other_processes_do_not(
+    method: str, tmp_path: Path
+) -> None:
+    with Program(INTERRUPTED_IMPORT + TAIL, method, tmp_path) as program:
+        assert program.line() == "ended"
+        errors = program.end()
+        assert program.process.returncode == 0
+        assert "PoolWorker" not in errors
+        assert "Manager" not in errors
+
+
 MANY_THREADS = """
 import random, signal, sys, threading, time
 import pool_tasks

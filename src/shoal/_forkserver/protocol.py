@@ -24,11 +24,14 @@ from typing import NamedTuple
 __all__ = [
     "ENDED",
     "FAILED",
+    "QUIET",
     "STARTED",
     "THREADS",
+    "TRACKER",
     "Head",
     "receive",
     "receive_head",
+    "receive_last",
     "send",
     "send_head",
     "server_program",
@@ -36,6 +39,8 @@ __all__ = [
 ]
 
 STARTED, THREADS, ENDED, FAILED = 1, 2, 3, 4
+
+TRACKER, QUIET = 1, 2
 
 ANSWER = struct.Struct("=iq")  # kind, number
 Socket = (
@@ -50,7 +55,7 @@ class Head(NamedTuple):
     """What a child is told first."""
 
     token: int  # of the slot reserved for it
-    tracker: bool  # whether the standard library's resource tracker is among the descriptors
+    flags: int  # TRACKER: the standard library's resource tracker is among the descriptors; QUIET: the child blocks SIGINT, as the client does
     descriptors: list[
         int
     ]  # payload, arena, parent's sentinel, server, tracker if there is one, and what the pickled objects asked for
@@ -84,11 +89,20 @@ def receive(sock: Socket) -> tuple[bytes, list[int]]:
     return data, list(descriptors)
 
 
-def send_head(sock: Socket, token: int, descriptors: list[int], *, tracker: bool) -> None:
+def receive_last(sock: Socket) -> tuple[bytes, list[int]]:
+    """Receive one message, though the other side may have gone after it."""
+    try:
+        return receive(sock)
+    except ConnectionResetError:
+        # The other side is closed, and left something unread. The kernel says so first, once; what was sent before that comes after it.
+        return receive(sock)
+
+
+def send_head(sock: Socket, token: int, descriptors: list[int], flags: int) -> None:
     """Tell a child what it needs, however many descriptors that is."""
     for start in range(0, len(descriptors), BATCH):
         batch = descriptors[start : start + BATCH]
-        send(sock, HEAD.pack(token, tracker, len(descriptors)) + array.array("i", batch).tobytes(), batch)
+        send(sock, HEAD.pack(token, flags, len(descriptors)) + array.array("i", batch).tobytes(), batch)
 
 
 def receive_head(sock: Socket) -> Head:
@@ -101,10 +115,10 @@ def receive_head(sock: Socket) -> Head:
     descriptors: list[int] = []
     numbers = array.array("i")
     while True:
-        data, batch = receive(sock)
+        data, batch = receive_last(sock)
         if not data:
             raise EOFError("the process that asked the fork server for this child is gone")
-        token, tracker, count = HEAD.unpack_from(data)
+        token, flags, count = HEAD.unpack_from(data)
         descriptors += batch
         numbers.frombytes(data[HEAD.size :])
         if len(descriptors) < len(numbers):
@@ -112,4 +126,4 @@ def receive_head(sock: Socket) -> Head:
                 f"of {len(numbers)} descriptors {len(descriptors)} arrived: the limit on open files is too low"
             )
         if len(numbers) >= count:
-            return Head(token, bool(tracker), descriptors, list(numbers))
+            return Head(token, flags, descriptors, list(numbers))

@@ -284,7 +284,6 @@ class _Server:
             _reseed()
             if line is not None:
                 fd = wait_for_request(line)
-            set_signal(signal.SIGINT, signal.default_int_handler)
             exitcode = _run(fd, self.main_module)
         except Exception:  # noqa: BLE001 - the last frame of the process
             sys.excepthook(*sys.exc_info())
@@ -297,9 +296,15 @@ def _run(fd: int, main_module: MainModule) -> int:
     """Take what the client sends, and be that process. Runs in the child."""
     sock = protocol.Socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
     head = protocol.receive_head(sock)
+    # The server may have been started by a thread that blocked it.
+    signal.pthread_sigmask(signal.SIG_BLOCK if head.flags & protocol.QUIET else signal.SIG_UNBLOCK, {signal.SIGINT})
+    set_signal(signal.SIGINT, signal.default_int_handler)
     file, arena, parent_sentinel, server, *given = head.descriptors
-    tracker = given.pop(0) if head.tracker else None
-    _runtime.attach(arena, head.token)
+    tracker = given.pop(0) if head.flags & protocol.TRACKER else None
+    try:
+        _runtime.attach(arena, head.token)
+    except ProcessLookupError:
+        return 1  # a Ctrl-C has interrupted its start, or ended who wanted it: nobody knows of it, nor wants to hear from it
     sock.close()  # not before: a client whose server was killed meanwhile takes it that nobody will claim the slot any more
     spawn.inherit(tracker, server)
     spawn.inherited_fds = given

@@ -12,7 +12,7 @@ from shoal._managers.proxies import AutoProxy
 from shoal._managers.server import Server
 from shoal._managers.transports import listener_client
 from shoal._managers.words import State, Token
-from shoal._runtime import default_context
+from shoal._runtime import default_context, interrupts
 from shoal.errors import ManagerDied, describe_exit
 
 TYPE_CHECKING = False
@@ -150,24 +150,36 @@ class BaseManager(_StandardManager):  # type: ignore[misc]
         )
         process.name = f"{type(self).__name__}-{':'.join(str(number) for number in process._identity)}"
         process._die_with_parent = True  # it is no daemon, for a pool in it has processes of its own
-        process.start()
-        writer.close()
+        # Whatever is raised from here on, a Ctrl-C perhaps: nobody else ends a server that is no daemon, and at exit it would be waited for.
+        unfinished = _util.Finalize(None, _end_server, args=(process,), exitpriority=0)
+        given = self._address
         try:
-            self._address = reader.recv()
-        except EOFError as error:
-            process.join()
-            raise ManagerDied(self._address, f"it did not start: {describe_exit(process.exitcode)}") from error
+            with reader:
+                with interrupts.hold_back():  # the server ignores them, once it is there
+                    process.start()
+                writer.close()
+                try:
+                    self._address = reader.recv()
+                except EOFError as error:
+                    process.join()
+                    raise ManagerDied(self._address, f"it did not start: {describe_exit(process.exitcode)}") from error
+            self._link = links.link_to(self._address, self._authkey, self._serializer, self._options)
+            self.shutdown = _util.Finalize(
+                self,
+                type(self)._finalize_manager,
+                args=(process, self._address, self._authkey, self._state, self._Client, self._shutdown_timeout),
+                kwargs={"link": self._link},
+                exitpriority=0,
+            )
+            self._state.value = State.STARTED
+        except BaseException:
+            self._process, self._address = None, given
+            writer.close()
+            _end_server(process)
+            self._state.value = State.INITIAL
+            raise
         finally:
-            reader.close()
-        self._state.value = State.STARTED
-        self._link = links.link_to(self._address, self._authkey, self._serializer, self._options)
-        self.shutdown = _util.Finalize(
-            self,
-            type(self)._finalize_manager,
-            args=(process, self._address, self._authkey, self._state, self._Client, self._shutdown_timeout),
-            kwargs={"link": self._link},
-            exitpriority=0,
-        )
+            unfinished.cancel()
 
     @classmethod
     def _run_server(
@@ -183,6 +195,7 @@ class BaseManager(_StandardManager):  # type: ignore[misc]
     ) -> None:
         """Make a server, report its address, and run it."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the application's; the server ends with it
+        interrupts.let_through()
         if initializer is not None:
             initializer(*initargs)
         server = cls._Server(registry, address, authkey, serializer, **(options or {}))
@@ -303,6 +316,13 @@ class BaseManager(_StandardManager):  # type: ignore[misc]
         cls._registry[typeid] = (callable, exposed, method_to_typeid, proxytype)
         if create_method:
             setattr(cls, typeid, _maker_of(typeid, proxytype))
+
+
+def _end_server(process: Any) -> None:
+    """End a server process that has not become a manager's."""
+    if process.pid is not None:
+        process.kill()
+        process.join()
 
 
 def _maker_of(typeid: str, proxytype: Any) -> Callable[..., Any]:

@@ -395,9 +395,12 @@ class Collector(Leadership):
         self.backlog.clear()
         self.thread = None
         self._serving = threading.Event()
+        if not self.lead._is_owned():
+            self.lead = threading.RLock()  # whoever has the other one is not here
         error = PoolTerminatedError("the pool belongs to the parent of this process, which was forked from it")
-        for job in list(self.cache.values()):
-            job.drop(error)
+        with self.lead:  # so nobody is woken: that would be somebody in the parent
+            for job in list(self.cache.values()):
+                job.drop(error)
 
     def terminate(self) -> None:
         """End workers and fail what is outstanding, at once and within seconds."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoal._pool.failures import FAILURES, Bounce, Failure, encoding_error
 from shoal._pool.functions import CALL, EACH, FRESH, ITEMS, NOT_HERE, ONE, STAR, STARRED
+from shoal._runtime import interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -188,7 +189,7 @@ def _quieten_interrupts() -> None:
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ):
         signal.signal(signal.SIGINT, _do_nothing)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked since before the start
+    interrupts.let_through()
 
 
 def _do_nothing(_number: int, _frame: object) -> None:

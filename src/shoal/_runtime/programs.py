@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from contextlib import suppress
+from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def run(command: list[str | bytes], inherited: Iterable[int]) -> int:
         inherited: the descriptors that it has beside the standard three, under the same numbers; no others.
 
     Returns:
-        Its process id. Whoever runs it waits for it.
+        Its process id. Whoever runs it waits for it. If a signal handler raises meanwhile, the program is ended: nobody would know of it.
 
     Raises:
         OSError: if it cannot be run.
@@ -41,7 +43,17 @@ def run(command: list[str | bytes], inherited: Iterable[int]) -> int:
         actions += [(os.POSIX_SPAWN_DUP2, fd, between), (os.POSIX_SPAWN_DUP2, between, fd)]
     if kept:
         actions.append((os.POSIX_SPAWN_CLOSE, between))
-    return os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
+    made: list[int] = []
+    start = partial(os.posix_spawnp, file_actions=actions)
+    try:
+        # In one call: between two a handler could run, and the number be lost.
+        made.extend(map(start, (command[0],), (command,), (os.environ,)))
+        return made[0]
+    except BaseException:
+        for pid in made:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        raise
 
 
 def _inheritable(kept: Sequence[int]) -> list[int]:
