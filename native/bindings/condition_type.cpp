@@ -16,7 +16,7 @@ using sync::Waited;
 using sync::WaitersBody;
 
 struct ConditionObject {
-  Shared<WaitersBody> shared;
+  Handle handle;
   PyObject* lock;
 };
 
@@ -54,7 +54,7 @@ int condition_clear(PyObject* self) {
 void condition_dealloc(PyObject* self) {
   PyObject_GC_UnTrack(self);
   condition_clear(self);
-  let_go(&condition(self)->shared.handle);
+  let_go(&condition(self)->handle);
   PyTypeObject* type = Py_TYPE(self);
   type->tp_free(self);
   Py_DECREF(type);
