@@ -15,6 +15,7 @@ import pytest
 
 import shoal
 from shoal._runtime import cpus
+from shoal.errors import PoolTerminatedError
 from shoal.queues import Queue
 
 METHODS = ("fork", "spawn", "forkserver")
@@ -185,6 +186,24 @@ def test_hmac_md5_is_refused_without_permission():
     theirs.send_bytes(b"#FAILURE#")
     with pytest.raises(AuthenticationError, match="allow_legacy"):
         answer_challenge(ours, b"key")
+
+
+# --- pools and barriers ---------------------------------------------------------------------------------------------------
+
+
+@methods
+def test_what_a_terminated_pool_was_asked_for_fails_at_once(method):
+    context = shoal.get_context(method)
+    with context.Pool(1) as pool:
+        result = pool.apply_async(context.Event().wait)
+    with pytest.raises(PoolTerminatedError):
+        result.get(600)
+
+
+@pytest.mark.parametrize(("parties", "error"), [(0, ValueError), (-1, ValueError), ("x", TypeError)])
+def test_a_barrier_that_nobody_could_pass_is_refused(parties, error):
+    with pytest.raises(error):
+        shoal.Barrier(parties)
 
 
 # --- the page and the list ----------------------------------------------------------------------------------------------

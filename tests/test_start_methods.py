@@ -328,6 +328,81 @@ def test_a_pool_in_a_script_without_a_main_guard_says_so_once(tmp_path: Path, me
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_script_that_sets_the_start_method_without_a_main_guard_is_told_the_line(tmp_path: Path, method: str):
+    source = f"""
+        import shoal, sys
+        shoal.set_start_method("{method}")
+        process = shoal.Process(target=print)
+        process.start()
+        process.join()
+        sys.exit(process.exitcode)
+    """
+    done = run_program(tmp_path / "program.py", source, "program.py")
+    assert (done.returncode, done.stdout) == (1, "")
+    place, _, rest = done.stderr.partition(": ")
+    assert place.endswith("program.py:3"), done.stderr
+    assert rest.startswith(
+        "sets the start method (in a child a RuntimeError: context has already been set), and each child"
+    ), done.stderr
+    assert rest.endswith('\n\n    if __name__ == "__main__":\n\n'), "the line and the fix, and nothing else"
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize(
+    ("choice", "guard", "told"),
+    [
+        ("shoal.set_start_method(METHOD)", "True", "program.py:5: sets the start method"),
+        ("shoal.set_start_method(METHOD)", "__name__ == '__main__'", "program.py:5: sets the start method"),
+        ("if __name__ == '__main__': shoal.set_start_method(METHOD)", "True", "program.py:8: starts a process"),
+        ("shoal.set_start_method(METHOD, force=True)", "True", "program.py:8: starts a process"),
+        (
+            "with contextlib.suppress(RuntimeError): shoal.set_start_method(METHOD)",
+            "True",
+            "program.py:8: starts a process",
+        ),
+    ],
+)
+def test_a_pool_is_told_of_the_line_that_its_workers_end_at(
+    tmp_path: Path, method: str, choice: str, guard: str, told: str
+):
+    source = f"""
+        import contextlib
+        import shoal
+        METHOD = "{method}"
+        {choice}
+        if {guard}:
+            try:
+                shoal.Pool(2).map(abs, range(4))
+            except shoal.errors.BrokenPoolError as error:
+                print(error.__cause__)
+    """
+    done = run_program(tmp_path / "program.py", source, "program.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert told in done.stdout
+    assert done.stdout.count("program.py") == 1
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_setting_the_start_method_again_is_no_matter_of_the_main_guard_elsewhere(tmp_path: Path, method: str):
+    source = f"""
+        import shoal
+        def again():
+            try:
+                shoal.set_start_method("{method}")
+            except RuntimeError as error:
+                print(type(error).__name__, error)
+        if __name__ == "__main__":
+            shoal.set_start_method("{method}")
+            again()
+            process = shoal.Process(target=again)
+            process.start()
+            process.join()
+    """
+    done = run_program(tmp_path / "program.py", source, "program.py")
+    assert (done.stdout, done.stderr) == ("RuntimeError context has already been set\n" * 2, "")
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_main_module_that_exits_in_the_child_gives_its_exit_code(tmp_path: Path, method: str):
     source = f"""
         import shoal, sys

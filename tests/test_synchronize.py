@@ -376,6 +376,28 @@ def test_an_unpickled_object_is_the_same_object(kind: str):
         assert twin._defaults() == (print, 5.0)
 
 
+@pytest.mark.parametrize(
+    "kind", [kind for kind in MAKERS if kind != "Event"]
+)  # whose reference is no part of its state
+def test_an_object_given_another_state_is_the_other_object(kind: str):
+    thing, other = MAKERS[kind](), MAKERS[kind]()
+    repr(thing)  # it has been used
+    index = thing._index
+    thing.__setstate__(other.__getstate__())
+    assert thing._index == other._index != index
+    assert repr(thing).partition("at ")[0] == repr(other).partition("at ")[0]
+
+
+def test_an_object_given_its_own_state_is_still_held():
+    lock = mp.Lock()
+    lock.__setstate__(lock.__getstate__())
+    lock.acquire()
+    for _ in range(1000):
+        mp.Lock()  # so that what nobody holds is swept
+    assert lock.locked()
+    assert pickle.loads(pickle.dumps(lock)).locked()
+
+
 def test_a_reference_to_what_is_gone_says_so():
     pickled = pickle.dumps(mp.Lock())
     with pytest.raises(StaleReferenceError):

@@ -11,7 +11,7 @@ using sync::BarrierBody;
 using sync::Passed;
 
 struct BarrierObject {
-  Shared<BarrierBody> shared;
+  Handle handle;
   PyObject* action;   // each handle's own; None: none
   PyObject* timeout;  // seconds or None: wait()'s default
 };
@@ -57,7 +57,7 @@ int barrier_clear(PyObject* self) {
 void barrier_dealloc(PyObject* self) {
   PyObject_GC_UnTrack(self);
   barrier_clear(self);
-  let_go(&barrier(self)->shared.handle);
+  let_go(&barrier(self)->handle);
   PyTypeObject* type = Py_TYPE(self);
   type->tp_free(self);
   Py_DECREF(type);
@@ -82,7 +82,7 @@ PyObject* barrier_wait(PyObject* self, PyObject* const* args, Py_ssize_t count, 
   GilWait gil;
   if (!start_wait(gil, true, timeout)) return nullptr;
   sync::Party party;
-  Passed how = sync::arrive(*b, mine->shared.handle.index, has_action, party, gil.wait);
+  Passed how = sync::arrive(*b, mine->handle.index, has_action, party, gil.wait);
   end_wait(gil);
   if (how == Passed::kMustAct) how = act(mine, *b, party);
   if (PyErr_Occurred() != nullptr) return nullptr;

@@ -16,7 +16,7 @@ using sync::Waited;
 using sync::WaitersBody;
 
 struct ConditionObject {
-  Shared<WaitersBody> shared;
+  Handle handle;
   PyObject* lock;
 };
 
@@ -31,10 +31,18 @@ WaitersBody* body(PyObject* self) {
   return nullptr;
 }
 
+// False with AttributeError set.
+bool has(PyObject* lock, const char* method) {
+  PyObject* found = PyObject_GetAttrString(lock, method);
+  Py_XDECREF(found);
+  return found != nullptr;
+}
+
 int condition_init(PyObject* self, PyObject* args, PyObject* kwargs) {
   static const char* names[] = {"lock", nullptr};
   PyObject* lock = nullptr;
   if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O", const_cast<char**>(names), &lock)) return -1;
+  if (!is_native_lock(lock) && !(has(lock, "acquire") && has(lock, "release"))) return -1;
   if (make_object<WaitersBody>(self, object::Kind::kCondition, [](WaitersBody&) {}) < 0) return -1;
   Py_XSETREF(condition(self)->lock, Py_NewRef(lock));
   return 0;
@@ -54,7 +62,7 @@ int condition_clear(PyObject* self) {
 void condition_dealloc(PyObject* self) {
   PyObject_GC_UnTrack(self);
   condition_clear(self);
-  let_go(&condition(self)->shared.handle);
+  let_go(&condition(self)->handle);
   PyTypeObject* type = Py_TYPE(self);
   type->tp_free(self);
   Py_DECREF(type);

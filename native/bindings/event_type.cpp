@@ -63,8 +63,7 @@ PyType_Slot slots[] = {{Py_tp_init, reinterpret_cast<void*>(event_init)},
                        {Py_tp_methods, methods},
                        {Py_tp_doc, const_cast<char*>("A flag between processes that one can wait for.")},
                        {0, nullptr}};
-PyType_Spec spec = {"shoal._native.EventBase", sizeof(Shared<EventBody>), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-                    slots};
+PyType_Spec spec = {"shoal._native.EventBase", sizeof(Handle), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
 
 }  // namespace
 

@@ -58,15 +58,49 @@ bool note(Handle* h) {
   return true;
 }
 
-PyObject* handle_reduce(PyObject* self, PyObject*) {
+bool raise_stale(const char* text) {
+  raise_from("shoal.errors", "StaleReferenceError", text);
+  return false;
+}
+
+// The handle becomes one for what the reference names. False with an exception set, and the handle as it was.
+bool take(PyObject* self, PyObject* reference) {
+  unsigned long long arena_id = 0;
+  unsigned kind = 0, index = 0, generation = 0;
+  if (!PyTuple_Check(reference) || !PyArg_ParseTuple(reference, "KIII", &arena_id, &kind, &index, &generation)) {
+    if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_TypeError, "a reference is a tuple of four integers");
+    return false;
+  }
+  object::Kind own{};
+  if (!kind_of(Py_TYPE(self), own) || static_cast<unsigned>(own) != kind) {
+    PyErr_Format(PyExc_TypeError, "reference of kind %u given to %R", kind, Py_TYPE(self));
+    return false;
+  }
+  if (!arena::attached() || arena::header().id != arena_id)
+    return raise_stale(
+        "the object lives in shared memory that this process does not use and cannot find: that of "
+        "another process tree, or whoever sent the object has ended");
+  if (!ensure_attached()) return false;
+  if (!object::adopt(index, generation, own))
+    return raise_stale("the shared object no longer exists: every process that held it has let go of it");
+  hold_new(reinterpret_cast<Handle*>(self), own, index, generation);
+  return true;
+}
+
+// Pickled as the standard library's objects are, by these two, so that a subclass may add to the state. The handle that gets a state has had no __init__,
+// as a rule.
+PyObject* handle_getstate(PyObject* self, PyObject*) {
   PyObject* reference = handle_reference(self, nullptr);
-  if (reference == nullptr) return nullptr;
-  PyObject* adopt = PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(self)), "_adopt");
-  if (adopt == nullptr) {
-    Py_DECREF(reference);
+  return reference == nullptr ? nullptr : Py_BuildValue("(N)", reference);
+}
+
+PyObject* handle_setstate(PyObject* self, PyObject* state) {
+  if (!PyTuple_Check(state) || PyTuple_GET_SIZE(state) != 1) {
+    PyErr_SetString(PyExc_TypeError, "the state of a shared object is a tuple of its reference");
     return nullptr;
   }
-  return Py_BuildValue("N(N)", adopt, reference);
+  if (!take(self, PyTuple_GET_ITEM(state, 0))) return nullptr;
+  Py_RETURN_NONE;
 }
 
 PyObject* handle_index(PyObject* self, void*) {
@@ -77,7 +111,9 @@ PyMethodDef handle_methods[] = {{"_reference", handle_reference, METH_NOARGS,
                                  "(arena, kind, index, generation); notes it in the message being pickled."},
                                 {"_adopt", handle_adopt, METH_O | METH_CLASS,
                                  "A handle for a reference; StaleReferenceError when the object is gone."},
-                                {"__reduce__", handle_reduce, METH_NOARGS, nullptr},
+                                {"__getstate__", handle_getstate, METH_NOARGS, "(reference,)"},
+                                {"__setstate__", handle_setstate, METH_O,
+                                 "What _adopt() does, for a handle that is there; it lets go of what it had."},
                                 {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef handle_getset[] = {{"_index", handle_index, nullptr, "Place in the arena's table, for diagnosis.", nullptr},
                                {nullptr, nullptr, nullptr, nullptr, nullptr}};
@@ -105,13 +141,14 @@ PyObject* set_carrier(PyObject*, PyObject* callable) {
 void register_kind(PyTypeObject* type, object::Kind kind) { registered[registered_count++] = {type, kind}; }
 
 void hold_new(Handle* self, object::Kind kind, uint32_t index, uint32_t generation) {
+  ++handles_of[index];  // first: it may be what the handle had
   let_go(self);
   self->kind = kind;
   self->index = index;
   self->generation = generation;
   self->held = true;
   self->closed = false;
-  ++handles_of[index];
+  self->body = nullptr;
 }
 
 bool check_held(const Handle* self) {
@@ -151,31 +188,9 @@ PyObject* handle_reference(PyObject* self, PyObject*) {
 }
 
 PyObject* handle_adopt(PyObject* type, PyObject* reference) {
-  unsigned long long arena_id = 0;
-  unsigned kind = 0, index = 0, generation = 0;
-  if (!PyTuple_Check(reference) || !PyArg_ParseTuple(reference, "KIII", &arena_id, &kind, &index, &generation)) {
-    if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_TypeError, "a reference is a tuple of four integers");
-    return nullptr;
-  }
-  object::Kind own{};
-  if (!kind_of(reinterpret_cast<PyTypeObject*>(type), own) || static_cast<unsigned>(own) != kind) {
-    PyErr_Format(PyExc_TypeError, "reference of kind %u given to %R", kind, type);
-    return nullptr;
-  }
-  if (!arena::attached() || arena::header().id != arena_id)
-    return raise_from("shoal.errors", "StaleReferenceError",
-                      "the object lives in shared memory that this process does not use and cannot find: that of "
-                      "another process tree, or whoever sent the object has ended");
-  if (!ensure_attached()) return nullptr;
-  if (!object::adopt(index, generation, own))
-    return raise_from("shoal.errors", "StaleReferenceError",
-                      "the shared object no longer exists: every process that held it has let go of it");
   PyObject* self = reinterpret_cast<PyTypeObject*>(type)->tp_alloc(reinterpret_cast<PyTypeObject*>(type), 0);
-  if (self == nullptr) {
-    if (handles_of[index] == 0) recovery::let_go(index);
-    return nullptr;
-  }
-  hold_new(reinterpret_cast<Handle*>(self), own, index, generation);
+  if (self == nullptr) return nullptr;
+  if (!take(self, reference)) Py_CLEAR(self);
   return self;
 }
 

@@ -12,6 +12,7 @@ struct Handle {
   object::Kind kind;
   bool held;    // false: not initialised, or let go
   bool closed;  // the user's close()
+  void* body;   // sync_types.hpp's: where the object's body is; nullptr: not looked up yet
 };
 
 extern PyTypeObject* handle_type;

@@ -186,8 +186,8 @@ PyType_Slot rlock_slots[] = {{Py_tp_init, reinterpret_cast<void*>(lock_init<obje
                              {Py_tp_doc, const_cast<char*>("A lock between processes that its owner may take again.")},
                              {0, nullptr}};
 constexpr unsigned kFlags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE;
-PyType_Spec lock_spec = {"shoal._native.LockBase", sizeof(LockObject), 0, kFlags, lock_slots};
-PyType_Spec rlock_spec = {"shoal._native.RLockBase", sizeof(LockObject), 0, kFlags, rlock_slots};
+PyType_Spec lock_spec = {"shoal._native.LockBase", sizeof(Handle), 0, kFlags, lock_slots};
+PyType_Spec rlock_spec = {"shoal._native.RLockBase", sizeof(Handle), 0, kFlags, rlock_slots};
 
 }  // namespace
 
@@ -211,13 +211,13 @@ int64_t held_by_me(PyObject* lock) {
 }
 
 void release_all(PyObject* lock) {
-  LockBody& b = *reinterpret_cast<LockObject*>(lock)->body;
+  LockBody& b = *static_cast<LockBody*>(reinterpret_cast<Handle*>(lock)->body);
   if (is_recursive(lock)) b.count = 1;
   let_go_once(lock, b);
 }
 
 bool acquire_back(PyObject* lock, int64_t count) {
-  LockBody& b = *reinterpret_cast<LockObject*>(lock)->body;
+  LockBody& b = *static_cast<LockBody*>(reinterpret_cast<Handle*>(lock)->body);
   PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
   PyErr_Fetch(&type, &value, &traceback);
   bool taken = sync::try_acquire(b);

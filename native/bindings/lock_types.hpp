@@ -6,8 +6,6 @@
 
 namespace shoal::bindings {
 
-using LockObject = Shared<sync::LockBody>;
-
 extern PyTypeObject* lock_type;
 extern PyTypeObject* rlock_type;
 

@@ -15,7 +15,7 @@ using sync::Obtained;
 using sync::SemaphoreBody;
 
 struct SemaphoreObject {
-  Shared<SemaphoreBody> shared;
+  Handle handle;
   uint32_t* permits;
   uint32_t count, room;
 };
@@ -47,7 +47,7 @@ void semaphore_dealloc(PyObject* self) {
   for (uint32_t i = 0; i < s->count; ++i)
     if (sync::is_my_permit(s->permits[i], index_of(self))) sync::forget_permit(s->permits[i]);
   std::free(s->permits);
-  let_go(&s->shared.handle);
+  let_go(&s->handle);
   PyTypeObject* type = Py_TYPE(self);
   type->tp_free(self);
   Py_DECREF(type);

@@ -15,30 +15,26 @@ bool add_event_type(PyObject* module);
 bool add_condition_type(PyObject* module);
 bool add_barrier_type(PyObject* module);
 
-template <class Body>
-struct Shared {  // what a handle of an object with this body is
-  Handle handle;
-  Body* body;  // nullptr: not looked up yet
-};
-
 // The body; nullptr with an exception set. Slow: for the first use, and for a process that has no slot.
 template <class Body>
-Body* find_body(Shared<Body>* self) {
-  if (!check_held(&self->handle) || !ensure_attached()) return nullptr;
-  self->body = object::body<Body>(self->handle.index);
-  if (self->body == nullptr) raise_status(arena::Status::kSystem);
-  return self->body;
+Body* find_body(Handle* self) {
+  if (!check_held(self) || !ensure_attached()) return nullptr;
+  Body* body = object::body<Body>(self->index);
+  if (body == nullptr) raise_status(arena::Status::kSystem);
+  self->body = body;
+  return body;
 }
 template <class Body>
 Body* body_of(PyObject* self) {
-  auto* shared = reinterpret_cast<Shared<Body>*>(self);
-  return shared->body != nullptr && process::mine() != process::kNoSlot ? shared->body : find_body(shared);
+  auto* handle = reinterpret_cast<Handle*>(self);
+  return handle->body != nullptr && process::mine() != process::kNoSlot ? static_cast<Body*>(handle->body)
+                                                                        : find_body<Body>(handle);
 }
 
 // Makes the object of a handle. `fill` initialises the body before anyone can see it. 0 or -1, as tp_init wants it.
 template <class Body, class Fill>
 int make_object(PyObject* self, object::Kind kind, Fill fill) {
-  auto* shared = reinterpret_cast<Shared<Body>*>(self);
+  auto* handle = reinterpret_cast<Handle*>(self);
   if (!ensure_attached()) return -1;
   uint32_t index = 0;
   if (const arena::Status s = object::claim(kind, index); s != arena::Status::kOk) {
@@ -47,8 +43,8 @@ int make_object(PyObject* self, object::Kind kind, Fill fill) {
   }
   Body* body = object::body<Body>(index);  // mapped by claim
   fill(*body);
-  hold_new(&shared->handle, kind, index, object::publish(index));
-  shared->body = body;
+  hold_new(handle, kind, index, object::publish(index));
+  handle->body = body;
   return 0;
 }
 

@@ -3,22 +3,25 @@
 The standard library does this with ``runpy``, which imports ``pkgutil`` and ``typing`` for programs that are no plain script; that is a fifteenth of the time
 that a spawned child takes. A plain script is run here; and since the module's names are its own, and not a copy, what its functions declare
 ``global`` is what others see.
+
+Here is also told which line of the main module a call comes from: every child comes by the lines that no main guard protects.
 """
 
 from __future__ import annotations
 
 import io
 import sys
+from functools import cache
 from types import ModuleType
 
 from shoal import _standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType
+    from types import CodeType, FrameType
     from typing import Any
 
-__all__ = ["become", "facts_of_script", "run_script"]
+__all__ = ["become", "children_fail_at", "facts_of_script", "place_in", "run_script"]
 
 
 _STANDARD_WAY = _standard.spawn._fixup_main_from_path
@@ -67,3 +70,36 @@ def run_script(path: str) -> bool:
     finally:
         sys.argv[:1] = given
     return True
+
+
+def place_in(name: str) -> tuple[str, int] | None:
+    """Find the file and the line of the main module from where this is called; None if it is not called while the module runs.
+
+    Args:
+        name: what the main module is called in this process.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == name:
+            return frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+    return None
+
+
+@cache
+def children_fail_at(place: tuple[str, int]) -> bool:
+    """Tell whether children come by a line of the main module, and end if it raises: nothing that it is in can keep them from that."""
+    import ast  # noqa: PLC0415 - rarely needed
+
+    path, line = place
+    try:
+        with io.open_code(path) as file:
+            tree = ast.parse(file.read())
+    except (OSError, SyntaxError, ValueError):  # what children import is something else
+        return False
+    around = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.If, ast.Try, ast.With)) and node.lineno <= line <= (node.end_lineno or line)
+    ]
+    return not any(not isinstance(node, ast.If) or "__name__" in ast.unparse(node.test) for node in around)

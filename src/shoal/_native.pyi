@@ -48,6 +48,8 @@ class Handle:
     def _reference(self) -> Reference: ...           # also notes it in the message being pickled
     @classmethod
     def _adopt(cls, reference: Reference) -> Self: ...
+    def __getstate__(self) -> tuple[Any, ...]: ...          # (reference,); of subclasses, what they add to it
+    def __setstate__(self, state: Any, /) -> None: ...     # what _adopt does, for a handle that is there; it lets go of what it had
 
 # --- synchronisation (floor 4) -----------------------------------------------------------------------------------------
 class LockBase(Handle):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from shoal import _standard, process, reduction
+from shoal import _main_module, _standard, process, reduction
 from shoal._runtime import default_context
 
 TYPE_CHECKING = False
@@ -279,6 +279,7 @@ class DefaultContext(BaseContext):
     def __init__(self, context: BaseContext) -> None:
         self._default_context = context
         self._actual_context: BaseContext | None = None
+        self._chosen_at: tuple[str, int] | None = None  # file and line of the main module
 
     def get_context(self, method: str | None = None) -> Any:
         """Return the context of a start method; without one, of that in force, which is then settled."""
@@ -292,11 +293,13 @@ class DefaultContext(BaseContext):
         """Choose the start method; None, with `force`, gives the choice back.
 
         Raises:
-            RuntimeError: if it has been chosen before and `force` is not set.
+            RuntimeError: if it has been chosen before and `force` is not set. In a child that comes by here when it imports the main module, it is
+                a MainGuardError.
             ValueError: if there is no such start method.
         """
         if self._actual_context is not None and not force:
-            raise RuntimeError("context has already been set")
+            raise _already_set()
+        self._chosen_at = None if force else _main_module.place_in("__main__")
         if method is None and force:
             self._actual_context = None
             return
@@ -314,6 +317,14 @@ class DefaultContext(BaseContext):
         """Return the start methods that there are, the default first."""
         default = str(self._default_context._name)  # type: ignore[attr-defined]
         return [default, *[method for method in _concrete_contexts if method != default]]
+
+
+def _already_set() -> RuntimeError:
+    if getattr(process.current_process(), "_inheriting", False) and _main_module.place_in("__mp_main__") is not None:
+        from shoal.spawn import CHOOSING, no_main_guard  # noqa: PLC0415 - only in such a child, which has it already
+
+        return no_main_guard("__mp_main__", CHOOSING)
+    return RuntimeError("context has already been set")
 
 
 class ForkContext(BaseContext):

@@ -190,7 +190,7 @@ class ForkServerWarning(RuntimeWarning):
 
 
 class MainGuardError(ShoalError, RuntimeError):
-    """A child that imports the program's main module was to start processes by that: the module has no ``if __name__ == "__main__":``.
+    """A child that imports the program's main module was to start processes by that, or to set the start method: the module has no ``if __name__ == "__main__":``.
 
     Attributes:
         EXITCODE: by which a pool's worker tells the pool of it: the system's ``EX_CONFIG``.

@@ -5,6 +5,7 @@ The parts are in ``shoal._pool``; this module is what programs import.
 
 from __future__ import annotations
 
+import operator
 import warnings
 import weakref
 from contextlib import nullcontext, suppress
@@ -136,7 +137,7 @@ class Pool(PoolCalls):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        self._processes = processes
+        self._processes = operator.index(processes)
         self._functions = self._name_functions()
         method = getattr(self._ctx, "get_start_method", lambda: None)()
         crew = Crew(self._pool, processes, self._starter(), _no_main_guard() if method in IMPORTING else None)

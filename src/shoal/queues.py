@@ -28,11 +28,16 @@ class _Queue(_native.Channel):
     __class_getitem__: Any = classmethod(types.GenericAlias)
     _ends: _queue_ends.Ends | None = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # As in the standard library, what a subclass has added to the object stays behind.
+    def __getstate__(self) -> tuple[Any, ...]:
+        # As in the standard library, what a subclass has added to the object stays behind, unless the subclass adds it to this.
         if self._bell < 0 or _standard.context.get_spawning_popen() is None:
-            return type(self)._adopt, (self._reference(),)
-        return _rebuild_with_bell, (type(self), self._reference(), reduction.DupFd(self._bell))
+            return super().__getstate__()
+        return *super().__getstate__(), reduction.DupFd(self._bell)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        super().__setstate__(state[:1])
+        self._ends = None
+        self._set_bell(state[1].detach() if len(state) > 1 else -1)
 
     @property
     def _reader(self) -> _queue_ends.Reader:
@@ -47,12 +52,6 @@ class _Queue(_native.Channel):
         if self._ends is None:
             self._ends = _queue_ends.Ends(self)
         return self._ends
-
-
-def _rebuild_with_bell(cls: Any, reference: Any, bell: Any) -> Any:
-    queue = cls._adopt(reference)
-    queue._set_bell(bell.detach())
-    return queue
 
 
 class Queue(_Queue):

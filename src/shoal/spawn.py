@@ -21,7 +21,6 @@ from shoal.errors import MainGuardError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
     from typing import Any, NoReturn
 
 __all__ = [
@@ -39,6 +38,9 @@ _home = __file__.rsplit("/", 2)[0]
 
 # What the interpreter calls a main module that came from no file that a child could read.
 NO_FILES = frozenset({"<stdin>", "<string>"})
+
+# What a line without a main guard may do, besides starting processes.
+CHOOSING = "sets the start method (in a child a RuntimeError: context has already been set)"
 
 WINEXE = False
 WINSERVICE = False
@@ -78,21 +80,22 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     return data
 
 
-def no_main_guard(name: str) -> MainGuardError:
+def no_main_guard(name: str, doing: str = "starts a process") -> MainGuardError:
     """The error for a main module that starts processes when it is imported, with the line from where this was called.
+
+    In the parent, where it is made beforehand, it is about the line that chose the start method, if children get no further.
 
     Args:
         name: what the main module is called in this process.
+        doing: what the line does.
     """
-    place = "the main module "
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == name:
-            place = f"{frame.f_code.co_filename}:{frame.f_lineno}: "
-            break
-        frame = frame.f_back
+    place = _main_module.place_in(name)
+    chosen = default_context.chosen_at() if name == "__main__" else None
+    if chosen is not None and _main_module.children_fail_at(chosen):
+        place, doing = chosen, CHOOSING
+    told = "the main module" if place is None else f"{place[0]}:{place[1]}:"
     return MainGuardError(
-        f"{place}starts a process, and each child comes by here, too, when it imports this file: put what the program does under\n\n"
+        f"{told} {doing}, and each child comes by here, too, when it imports this file: put what the program does under\n\n"
         '    if __name__ == "__main__":\n'
     )
 

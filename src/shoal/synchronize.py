@@ -153,12 +153,30 @@ class Event(_native.EventBase):
     def __init__(self, *, ctx: Any = None) -> None:  # noqa: ARG002 - the standard signature
         super().__init__()
 
+    # The standard one is pickled as a plain object: with the attributes that it was given, of which a subclass may leave some out. So its reference is
+    # no part of its state.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_event, (type(self), self._reference()), self.__getstate__()
+
+    def __getstate__(self) -> Any:
+        return object.__getstate__(self)
+
+    def __setstate__(self, state: Any) -> None:
+        attributes, slots = state if isinstance(state, tuple) else (state, None)
+        self.__dict__.update(attributes or {})
+        for name, value in (slots or {}).items():
+            setattr(self, name, value)
+
     def __repr__(self) -> str:
         try:
             state = "set" if self.is_set() else "unset"
         except Exception:  # noqa: BLE001 - a representation never fails
             state = "unknown"
         return f"<{type(self).__qualname__} at {id(self):#x} {state}>"
+
+
+def _rebuild_event(cls: type[Event], reference: Reference) -> Event:
+    return cls._adopt(reference)
 
 
 class _Count:
@@ -206,8 +224,12 @@ class Condition(_native.ConditionBase):
             result = predicate()
         return result
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_condition, (type(self), self._reference(), self._lock)
+    def __getstate__(self) -> tuple[Any, ...]:
+        return *super().__getstate__(), self._lock
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        *own, self._lock = state
+        super().__setstate__(tuple(own))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}({self._lock}, {_or_unknown(self._waiters)})>"
@@ -223,12 +245,6 @@ class Condition(_native.ConditionBase):
     @property
     def _wait_semaphore(self) -> _Count:
         return _Count(int)
-
-
-def _rebuild_condition(cls: type[Condition], reference: Reference, lock: Any) -> Condition:
-    condition = cls._adopt(reference)
-    condition._lock = lock
-    return condition
 
 
 class Barrier(_native.BarrierBase):
@@ -251,8 +267,13 @@ class Barrier(_native.BarrierBase):
     ) -> None:
         super().__init__(parties, action, timeout)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_barrier, (type(self), self._reference(), *self._defaults())
+    def __getstate__(self) -> tuple[Any, ...]:
+        return *super().__getstate__(), *self._defaults()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        *own, action, timeout = state
+        super().__setstate__(tuple(own))
+        self._set_defaults(action, timeout)
 
     def __repr__(self) -> str:
         try:
@@ -260,14 +281,6 @@ class Barrier(_native.BarrierBase):
         except Exception:  # noqa: BLE001 - a representation never fails
             state = "unknown"
         return f"<{type(self).__module__}.{type(self).__qualname__} at {id(self):#x}: {state}>"
-
-
-def _rebuild_barrier(
-    cls: type[Barrier], reference: Reference, action: Callable[[], object] | None, timeout: float | None
-) -> Barrier:
-    barrier = cls._adopt(reference)
-    barrier._set_defaults(action, timeout)
-    return barrier
 
 
 def __getattr__(name: str) -> Any:

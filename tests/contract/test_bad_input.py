@@ -210,3 +210,19 @@ def test_a_wrong_argument_is_refused(mp: BaseContext, what: str):
     call, expected = WRONG[what]
     with pytest.raises(expected):
         call(mp)
+
+
+# --- what cannot be counted, or is no lock ------------------------------------------------------------------------------------
+
+
+def test_a_pool_wants_a_whole_number_of_processes(mp: BaseContext):
+    before = mp.active_children()
+    with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+        mp.Pool(2.5)  # type: ignore[arg-type]
+    assert mp.active_children() == before
+
+
+@pytest.mark.parametrize("lock", [5, "lock"])
+def test_a_condition_wants_something_to_acquire(mp: BaseContext, lock: Any):
+    with pytest.raises(AttributeError, match="acquire"):
+        mp.Condition(lock)

@@ -102,6 +102,7 @@ def test_locks_are_told_apart_and_show_their_owner(mp: BaseContext, partners: Ca
     with other:
         assert partner.ask("lock.acquire", block=False) is True
     assert repr(one) == "<Lock(owner=SomeOtherProcess)>"
+    assert partner.ask(sharing.from_another_thread, "__repr__") == "<Lock(owner=SomeOtherThread)>"
     assert repr(other) == "<Lock(owner=None)>"
     with other:
         assert repr(other) == "<Lock(owner=MainProcess)>"

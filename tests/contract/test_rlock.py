@@ -82,4 +82,5 @@ def test_its_owner_and_depth_are_shown(mp: BaseContext, partners: Callable[..., 
     partner = partners(lock=lock)
     partner.ask("lock.acquire")
     assert repr(lock) == "<RLock(SomeOtherProcess, nonzero)>"
+    assert partner.ask(sharing.from_another_thread, "__repr__") == "<RLock(SomeOtherThread, nonzero)>"
     partner.ask("lock.release")

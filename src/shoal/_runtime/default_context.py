@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["force_start_method", "get", "put_in_force", "settle", "start_method", "unless_in_force"]
+__all__ = ["chosen_at", "force_start_method", "get", "put_in_force", "settle", "start_method", "unless_in_force"]
 
 _context: Any = _standard.context._default_context
 _contexts: dict[str, Any] = {}
@@ -39,6 +39,11 @@ def unless_in_force(method: str | None) -> Any:
 def put_in_force(context: Any) -> None:
     """Make a context the default, whatever was chosen before."""
     _context._actual_context = context
+
+
+def chosen_at() -> tuple[str, int] | None:
+    """Return the file and the line of the main module that chose the start method; None if it was chosen elsewhere, or not for good."""
+    return getattr(_context, "_chosen_at", None)
 
 
 def force_start_method(method: str) -> None:
