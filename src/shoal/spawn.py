@@ -16,7 +16,7 @@ import sys
 
 from shoal import _bootstrap, _main_module, _native, _runtime, _standard, reduction
 from shoal._pickling import payload
-from shoal._runtime import default_context
+from shoal._runtime import default_context, programs
 from shoal.errors import MainGuardError
 
 TYPE_CHECKING = False
@@ -182,6 +182,7 @@ def spawn_main(
         from shoal import _alias  # noqa: PLC0415 - only under `shoal run`
 
         _alias.install()
+    programs.keep_descriptors()
     _runtime.attach(arena, token)
     inherit(tracker_fd, server_fd)
     exitcode = 1

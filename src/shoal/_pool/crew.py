@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Crew", "Member"]
 
 TERMINATE_SECONDS = 1.0  # between SIGTERM and SIGKILL
+GONE_SECONDS = 0.5  # between the moment at which a dying process closes its descriptors, and its end
 KILL_SECONDS = 5.0  # how long to wait for the kernel to take a killed process away
 STARTUP_SECONDS = 5.0  # a replacement made by fork that has not said a word by then is stuck (a lock held at the fork)
 STRANGERS = 1024  # workers that are remembered for what they said, before they are known
@@ -140,9 +141,20 @@ class Crew:
         found = []
         for member in self.members():
             if member.fileno in ready or (member.fileno is None and member.process.exitcode is not None):
-                member.process.join(KILL_SECONDS)  # also one whose exit code is known: until then it counts as a child
+                self.see_off(member)
                 found.append(member)
         return found
+
+    @staticmethod
+    def see_off(member: Member) -> None:
+        """Wait for the end of a worker that has given up what ties it to the pool.
+
+        One that lives on is another program by now, which its task has put in its place: it is killed.
+        """
+        member.process.join(GONE_SECONDS)  # also if its exit code is known: until then it counts as a child
+        if member.process.exitcode is None:
+            member.process.kill()
+            member.process.join(KILL_SECONDS)
 
     def bury(self, member: Member) -> None:
         """Forget a worker that has ended."""

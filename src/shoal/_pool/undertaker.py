@@ -18,7 +18,6 @@ __all__ = ["Undertaker"]
 LEAVING_SECONDS = 0.5  # how long to wait for workers to end that have said they leave
 RETRY_SECONDS = 0.5  # between two attempts to start a process when no worker is left
 START_RETRIES = 10  # how many such attempts
-DEAD_SECONDS = 5.0  # how long a process that is known to be dead may take to be reaped
 GRAVES = 1024  # exit codes that are remembered
 
 
@@ -131,7 +130,7 @@ class Undertaker:
             pid = report.pid
             member = collector.crew.by_pid(pid)
             if member is not None:  # dead, or it would not have been reported
-                member.process.join(DEAD_SECONDS)
+                collector.crew.see_off(member)
                 self._bury(member)
             collector.ledger.lose(task, partial(_lost, pid, self._graves.get(pid)), report)
             if lost:

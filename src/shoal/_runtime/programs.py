@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["run"]
+__all__ = ["keep_descriptors", "run"]
 
 STANDARD = (0, 1, 2)
 
@@ -54,6 +54,15 @@ def run(command: list[str | bytes], inherited: Iterable[int]) -> int:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         raise
+
+
+def keep_descriptors() -> None:
+    """In a program that was run so: what it was given is its own, as all descriptors are that Python opens.
+
+    A program that it runs in its turn would keep them open: whoever waits for this one's end would wait for that of the other, too.
+    """
+    for fd in _inheritable(()):
+        os.set_inheritable(fd, False)
 
 
 def _inheritable(kept: Sequence[int]) -> list[int]:
