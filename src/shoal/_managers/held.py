@@ -108,9 +108,7 @@ class Held:
             answer: what it returned.
         """
         kind, result = answer
-        if (
-            methodname == "wait"
-        ):  # it holds the condition again, as it did before: by one who waited nothing was left half changed
+        if methodname == "wait":  # it holds the condition again; one who waited has left nothing half changed
             self._release_own(*self._own_locks().pop(id(obj), (obj, 1)))
         elif methodname in ACQUIRING and result:
             if kind == ABANDONED:
@@ -179,7 +177,7 @@ class Held:
             self._release_own(obj, count)
 
     def client_ends(self, holder: Holder) -> None:
-        """The keeper of a client has hung up, or its last connection has: if it did not say good-bye, give back what it held.
+        """A connection of a client has broken, and it has no keeper any more: if it did not say good-bye, give back what it held.
 
         What it had to say has been heard, but another of its threads may be in a call. So for as long as a connection may take to break, the others are looked at: one
         that does not means that the client lives, and will have another keeper.

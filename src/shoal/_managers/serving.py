@@ -112,7 +112,7 @@ def _serve_admitted(server: Server, connection: Any, holder: Holder) -> None:
         server.held.thread_ends()
         server.objects.leave(holder.client)
         connection.close()
-        if holder.keeper is session or not holder.sessions:
+        if holder.keeper not in holder.connected:
             server.held.client_ends(holder)
 
 
