@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import signal
 import threading
@@ -114,6 +115,30 @@ def test_a_handler_uses_the_pool_while_its_program_iterates(pool: Pool, kind: st
                 assert got == sorted(got)
     assert asked == [1] * len(asked)
     assert asked
+
+
+@contextmanager
+def collecting_garbage_all_the_time() -> Iterator[None]:
+    """Wherever an object is made, finalizers may run, and signal handlers in them."""
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(run_python)
+    gc.set_threshold(1)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(run_python)
+
+
+def run_python(_phase: str, _info: dict[str, int]) -> None:
+    for _ in range(3):
+        pass
+
+
+@pytest.mark.parametrize("kind", ITERATIONS)
+def test_a_handler_uses_the_pool_out_of_a_finalizer(pool: Pool, kind: str):
+    with collecting_garbage_all_the_time():
+        test_a_handler_uses_the_pool_while_its_program_iterates(pool, kind)
 
 
 @pytest.mark.parametrize("call", ["map", "get", "apply"])

@@ -148,13 +148,25 @@ class Pool(PoolCalls):
             self._collector = Collector(end, crew, self._cache, initializer_timeout, forked=method == "fork")
             self._taskqueue = TaskQueue(self._collector, self._cache, self._functions.get)
             self._terminate = _standard.util.Finalize(self, _terminate_pool, args=(self._collector,), exitpriority=15)
-        except BaseException:  # a Ctrl-C, too: the workers that are there would outlive it
-            crew.terminate()
+        except BaseException as error:  # a Ctrl-C, too: the workers that are there would outlive it
+            if isinstance(error, Exception):
+                self._end_workers()
+            else:
+                crew.terminate()
             with suppress(Exception):
                 self._application_end().drop()  # for threads, which leave by themselves
             raise
         _pools.add(self)
         self._state = RUN
+
+    def _end_workers(self) -> None:
+        """End those that were started, with no more than the methods that the standard library asks for: a context may make any kind of process."""
+        processes = [process for process in self._pool if hasattr(process, "terminate")]  # threads leave by themselves
+        for process in processes:
+            if process.exitcode is None:
+                process.terminate()
+        for process in processes:
+            process.join()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn, RUN: str = RUN) -> None:  # noqa: N803 - as in the standard library
         if self._state == RUN:

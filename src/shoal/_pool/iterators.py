@@ -142,11 +142,13 @@ class IMapIterator(Awaited):
         self._have_arrived()
 
     def _batch(self, count: int, outcomes: Sequence[tuple[bool, Any]]) -> Iterator[tuple[bool, Any]]:
-        """Make a batch: at its end ``_count[0] += count`` is done, in C."""
+        """Make a batch: at its end ``_count[0] += count`` is done, in C.
+
+        Reading it makes no object that the garbage collector knows: where one is made, it may run, and finalizers with it, and signal handlers in these.
+        """
         counted = self._count
-        return chain(
-            outcomes, filter(None, map(setitem, (counted,), (0,), map(add, map(counted.__getitem__, (0,)), (count,))))
-        )
+        note = map(setitem, (counted,), (0,), map(add, map(counted.__getitem__, (0,)), (count,)))
+        return chain(iter(outcomes), filter(None, note))
 
     def _have_arrived(self) -> None:
         if self._bells:

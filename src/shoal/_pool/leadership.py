@@ -98,7 +98,7 @@ class Leadership:
         nested = lead._is_owned()  # called from a finalizer, while this thread settles messages
         try:
             while not job._done:
-                if not (self.wants_lead or self.terminating) and (nested or lead.acquire(False)):
+                if nested or (not (self.wants_lead or self.terminating) and lead.acquire(False)):
                     if self._drive(job, deadline, nested=nested):
                         break
                     if not nested:
