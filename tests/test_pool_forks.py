@@ -84,6 +84,8 @@ def test_a_pool_takes_no_work_in_a_forked_child_and_goes_on_in_the_parent(a_pool
 
 def test_what_is_outstanding_fails_in_a_forked_child_and_arrives_in_the_parent(a_pool: Any) -> None:
     count = 50
+    gate = shoal.Event()  # what is handed in after these two is still to be done when the child is forked
+    held = [a_pool.apply_async(gate.wait, (SECONDS,)) for _ in range(2)]
     results = [a_pool.apply_async(pool_tasks.double, (number,)) for number in range(count)]
     mapped, streamed = a_pool.map_async(pool_tasks.double, range(count)), a_pool.imap(pool_tasks.double, range(count))
 
@@ -95,6 +97,8 @@ def test_what_is_outstanding_fails_in_a_forked_child_and_arrives_in_the_parent(a
             list(streamed)
 
     in_a_forked_child(check)
+    gate.set()
+    assert [one.get(SECONDS) for one in held] == [True, True]
     assert [result.get(SECONDS) for result in results] == list(range(0, 2 * count, 2))
     assert mapped.get(SECONDS) == list(range(0, 2 * count, 2))
     assert list(streamed) == list(range(0, 2 * count, 2))
