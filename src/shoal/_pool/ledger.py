@@ -237,8 +237,7 @@ class Chunk:
             offset, seconds, outcomes = payload
             self._fill(offset, self.missing)
             self.job.many(self.start + offset, outcomes)
-            end = offset + len(outcomes)
-            self.done = max(self.done, end)
+            self._advance(offset + len(outcomes))
             self.chunks.observe(len(outcomes), seconds)
         if last:
             self.job.open.discard(task)
@@ -257,7 +256,12 @@ class Chunk:
         first = self.done
         if end > first:
             self.job.gap(self.start + first, end - first, failure)
-            self.done = max(self.done, end)
+            self._advance(end)
+
+    def _advance(self, end: int) -> None:
+        """Never back: what settled nested may have come further. A call, of ``max``, would let it in between the two halves."""
+        if end > self.done:  # noqa: PLR1730
+            self.done = end
 
     def lose(self, task: int, error: Callable[[str], BaseException], progress: Progress | None) -> Sequence[Resend]:
         """Take what outcomes there are, fail the item that was being run, and have what comes after it sent again.
@@ -316,9 +320,8 @@ class Ledger:
     def __init__(self, control: Callable[[int, Any], None]) -> None:
         self.rows: dict[int, Row] = {}
         self.inbox: deque[Message] = deque()
-        self.in_hand: dict[
-            int, Message
-        ] = {}  # what is being settled, or was when an exception came: by how deep it is nested
+        # What is being settled, or was when an exception came: by how deep it is nested.
+        self.in_hand: dict[int, Message] = {}
         self.again: deque[Resend] = deque()
         self.lost: deque[tuple[int, Any]] = deque()  # tasks whose worker died, with the report of it
         self._control = control
@@ -368,11 +371,9 @@ class Ledger:
             if not nested:
                 in_hand.clear()
         depth = len(in_hand)
-        settle = self._settle
+        settle, messages = self._settle, iter(self.inbox.popleft, None)
         try:
-            for in_hand[depth] in iter(
-                self.inbox.popleft, None
-            ):  # between the two halves of this line no signal handler runs
+            for in_hand[depth] in messages:  # taken and noted: no signal handler runs in between
                 settle(*in_hand[depth])
         except IndexError as error:
             if error.args != EMPTY:
