@@ -30,7 +30,9 @@ import psutil
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from shoal.pool import Pool
 
 LIMIT = 60.0  # seconds for one test with its fixtures, unless it is marked @pytest.mark.limit(seconds)
 GRACE = 15.0  # seconds from the first timer to the second
@@ -266,3 +268,18 @@ def descriptors_steady():
     gc.collect()
     more = sorted(descriptors() - before)
     assert not more, "descriptors left open: " + ", ".join(f"{number} -> {target}" for number, target in more)
+
+
+# --- pools --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["processes", "threads"])
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """A pool of two, of either kind: what it promises does not depend on what its workers are."""
+    import shoal  # noqa: PLC0415 - where it is not installed, the run has been ended by then
+    from shoal.pool import ThreadPool  # noqa: PLC0415
+
+    make: Callable[[int], Pool] = ThreadPool if request.param == "threads" else shoal.get_context("fork").Pool
+    with make(2) as pool:
+        yield pool
+    pool.join()

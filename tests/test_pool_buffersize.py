@@ -10,10 +10,9 @@ import pytest
 
 import shoal
 from shoal._pool.feeding import BUFFER
-from shoal.pool import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from shoal.pool import Pool
 
@@ -37,14 +36,6 @@ class Input:
     def wait_for(self, count: int) -> None:
         with self.came:
             assert self.came.wait_for(lambda: self.given >= count, SECONDS), f"only {self.given} were read"
-
-
-@pytest.fixture(params=["processes", "threads"])
-def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
-    make: Callable[[int], Pool] = ThreadPool if request.param == "threads" else shoal.get_context("fork").Pool
-    with make(2) as pool:
-        yield pool
-    pool.join()
 
 
 @pytest.fixture(params=["imap", "imap_unordered"])

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import shoal
-from shoal.pool import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,14 +17,6 @@ if TYPE_CHECKING:
 
 SECONDS = 20.0
 EXITS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError]
-
-
-@pytest.fixture(params=["processes", "threads"])
-def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
-    make: Callable[[int], Pool] = ThreadPool if request.param == "threads" else shoal.get_context("fork").Pool
-    with make(2) as pool:
-        yield pool
-    pool.join()
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import shoal
-from shoal.pool import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,14 +26,6 @@ ITEMS = 60
 
 class AlarmError(Exception):
     """What a handler raises."""
-
-
-@pytest.fixture(params=["processes", "threads"])
-def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
-    make: Callable[[int], Pool] = ThreadPool if request.param == "threads" else shoal.get_context("fork").Pool
-    with make(2) as pool:
-        yield pool
-    pool.join()
 
 
 @contextmanager

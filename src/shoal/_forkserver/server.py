@@ -27,7 +27,7 @@ from shoal._forkserver import protocol
 from shoal._forkserver.preload import MainModule, import_one
 from shoal._forkserver.spare import Spare, wait_for_request
 from shoal._pickling import payload
-from shoal._runtime import fork_hook
+from shoal._runtime import fork_hook, programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def main(common_fd: int, plan_fd: int) -> None:
         plan_fd: the file with what to import.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's business
-    os.set_inheritable(common_fd, False)
+    programs.keep_descriptors()
     plan: dict[str, Any] = pickle.loads(payload.read(plan_fd)[0])
     if plan["alias"]:
         _alias.install()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from shoal._managers.objects import Holder
 
-__all__ = ["METHODS", "Held", "is_lock"]
+__all__ = ["Held", "concerns", "is_lock"]
 
 ACQUIRING = frozenset({"acquire", ENTER})
 METHODS = ACQUIRING | {"release", EXIT}
@@ -43,15 +43,17 @@ def is_lock(obj: Any) -> bool:
     return isinstance(obj, (LOCK, threading.Semaphore)) or is_recursive(obj)
 
 
-class Held:
-    """The account of one server. All methods may be called from any thread.
+def concerns(methodname: str, obj: Any) -> bool:
+    """Whether a call is one for `Held.answer`."""
+    return methodname in METHODS and is_lock(obj)
 
-    Attributes:
-        holders: by the ``id`` of a lock that is held: the lock, its ident, and how often each client has acquired it.
-    """
+
+class Held:
+    """The account of one server. All methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self.holders: dict[int, tuple[Any, str, dict[Holder | None, int]]] = {}
+        # By the id of a lock that is held: the lock, its ident, and how often each client has acquired it.
+        self._holders: dict[int, tuple[Any, str, dict[Holder, int]]] = {}
         self._mutex = threading.Lock()
         self._own = threading.local()  # `locks`: by id, the recursive locks that this thread holds, and how often
         self._abandoned: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -88,9 +90,9 @@ class Held:
         elif holder is not None and (methodname == ENTER or isinstance(obj, LOCK)):
             with self._mutex:
                 if isinstance(obj, LOCK):
-                    self.holders[id(obj)] = (obj, ident, {holder: 1})
+                    self._holders[id(obj)] = (obj, ident, {holder: 1})
                 else:
-                    counts = self.holders.setdefault(id(obj), (obj, ident, {}))[2]
+                    counts = self._holders.setdefault(id(obj), (obj, ident, {}))[2]
                     counts[holder] = counts.get(holder, 0) + 1
         if obj in self._abandoned:
             self._abandoned.discard(obj)
@@ -125,7 +127,7 @@ class Held:
             if not self._uncount(obj, holder, methodname) and holder is not None:
                 self._refuse_if_taken(holder, ident)
             if isinstance(obj, LOCK):
-                self.holders.pop(id(obj), None)  # whoever had it
+                self._holders.pop(id(obj), None)  # whoever had it
         return obj.release()
 
     def _refuse_if_taken(self, holder: Holder, ident: str) -> None:
@@ -139,14 +141,14 @@ class Held:
 
     def _uncount(self, obj: Any, holder: Holder | None, methodname: str) -> bool:
         """Count one holding of this client less; whether there was one."""
-        known = self.holders.get(id(obj))
+        known = self._holders.get(id(obj))
         if known is None or holder not in known[2] or not (methodname == EXIT or isinstance(obj, LOCK)):
             return False
         known[2][holder] -= 1
         if not known[2][holder]:
             del known[2][holder]
             if not known[2]:
-                del self.holders[id(obj)]
+                del self._holders[id(obj)]
         return True
 
     def _own_locks(self) -> dict[int, tuple[Any, int]]:
@@ -194,16 +196,16 @@ class Held:
 
     def _holds(self, holder: Holder) -> bool:
         with self._mutex:
-            return any(holder in counts for _, _, counts in self.holders.values())
+            return any(holder in counts for _, _, counts in self._holders.values())
 
     def _give_back(self, holder: Holder) -> None:
         with self._mutex:
             mine = [
-                (obj, ident, counts.pop(holder)) for obj, ident, counts in self.holders.values() if holder in counts
+                (obj, ident, counts.pop(holder)) for obj, ident, counts in self._holders.values() if holder in counts
             ]
             for obj, ident, count in mine:
-                if not self.holders[id(obj)][2]:
-                    del self.holders[id(obj)]
+                if not self._holders[id(obj)][2]:
+                    del self._holders[id(obj)]
                 self._taken_from.setdefault(holder.client, set()).add(ident)
                 self._abandoned.add(obj)
                 with suppress(RuntimeError, ValueError):  # the server's own program has released it

@@ -333,9 +333,8 @@ class Link:
 
     def _refer_anew(self) -> None:
         """In a child process: say what it refers to, while its parent still does."""
-        if (
-            self._keeper is not None
-        ):  # a child that was not forked, and has unpickled proxies already; what was to be done at its end has been forgotten
+        # A child that was not forked may have unpickled proxies by now. What was to be done at its end has been forgotten since.
+        if self._keeper is not None:
             self._will_say_good_bye = 0
             self._promise_good_bye()
         if not self.held:

@@ -12,8 +12,7 @@ from traceback import format_exc
 
 from shoal import _standard
 from shoal._managers import ring
-from shoal._managers.held import METHODS as LOCKING
-from shoal._managers.held import is_lock
+from shoal._managers.held import concerns
 from shoal._managers.over_socket import NOTHING_SENT, OverSocket
 from shoal._managers.undelivered import hang_up_of, take_back, unless
 from shoal._managers.words import (
@@ -166,7 +165,7 @@ def _serve(server: Server, session: Session) -> None:  # noqa: C901, PLR0912 - t
             locking = False
             if type(entry[0]) not in QUICK:
                 not_quick()
-                locking = methodname in LOCKING and is_lock(entry[0])
+                locking = concerns(methodname, entry[0])
             try:
                 if locking:
                     answer = server.held.answer(session.holder, ident, entry[0], methodname, args, kwds or {})
@@ -242,7 +241,7 @@ def _called(
 ) -> tuple[str, Any]:
     """Call a method that is exposed; the answer."""
     try:
-        if methodname in LOCKING and is_lock(entry[0]):
+        if concerns(methodname, entry[0]):
             return server.held.answer(session.holder, ident, entry[0], methodname, args, kwds)
         result = getattr(entry[0], STANDARD_WORDS.get(methodname, methodname))(*args, **kwds)
         return _returned(server, session, entry, methodname, result)
@@ -316,7 +315,7 @@ def _answer_standard(server: Server, connection: Any, request: Any) -> tuple[str
             return kind, value
         function = getattr(entry[0], methodname)
         try:
-            if methodname in LOCKING and is_lock(entry[0]):
+            if concerns(methodname, entry[0]):
                 return RETURN, server.held.answer(None, ident, entry[0], methodname, args, kwds)[1]
             result = function(*args, **kwds)
         except BaseException as error:  # noqa: BLE001 - the client gets it

@@ -84,10 +84,9 @@ class IMapIterator(Awaited):
         source, items = self._source, self._items
         while True:
             try:
+                # No signal handler runs, and no other thread, between the two lines: what is raised before has taken nothing.
                 success, value = items[0]
-                del items[
-                    0
-                ]  # no signal handler runs, and no other thread, between the two lines: what is raised before has taken nothing
+                del items[0]
                 break
             except IndexError:
                 pass  # and no more: what is raised below, a Ctrl-C perhaps, has nothing to do with it

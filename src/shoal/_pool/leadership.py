@@ -131,9 +131,8 @@ class Leadership:
         source = job._source
         if source is not None and not source.driven:
             source = None
-        alone = (
-            self.thread is threading.current_thread() and not nested
-        )  # a callback waits: what is left to the thread is left to nobody else
+        # A callback waits: what is left to the collector's thread nobody else does.
+        alone = self.thread is threading.current_thread() and not nested
         pause = SLICE_SECONDS
         while not job._done:
             if alone:
