@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from shoal._pool.chunking import Chunks
-from shoal._pool.failures import FAILURES, Bounce, Failure
+from shoal._pool.failures import FAILURES, Bounce, Failure, NotRun
 from shoal._pool.functions import EACH, ITEMS, ONE, Function
 from shoal._pool.iterators import IMapIterator, IMapUnorderedIterator
 from shoal._pool.ledger import FIRST_TASK, LOST, Batch, Chunk, Ledger, Parcel
@@ -257,6 +257,19 @@ def test_a_worker_that_has_not_got_the_function_sends_the_task_back() -> None:
     assert not job.open
 
 
+def test_a_chunk_that_cannot_be_loaded_is_divided_once_however_often_it_is_listed() -> None:
+    ledger, job = Ledger(spoken), Recorder()
+    chunk = chunk_of(ledger, job, 3, start=5, mode=ITEMS + EACH)
+    chunk.settle(chunk.task, True, NotRun(ValueError()))  # as far as an interrupted thread came
+    deliver(ledger, (chunk.task, True, NotRun(ValueError())))
+    ledger.again.append(chunk)
+    assert ledger.divide(ledger.again[0])
+    assert ledger.divide(ledger.again[0])
+    parts = list(ledger.again)[2:]
+    assert [(part.start, part.items) for part in parts] == [(5, (5,)), (6, (6,)), (7, (7,))]
+    assert job.open == {part.task for part in parts}
+
+
 def no_pool() -> SimpleNamespace:
     def ignore(_job: Any) -> None:
         pass
@@ -368,9 +381,16 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.ledger.again)
     @rule()
     def send_again(self) -> None:
-        row = self.ledger.again.popleft()
-        assert self.ledger.renew(row) is not None
-        row.message()
+        row = self.ledger.again[0]
+        if not self.ledger.divide(row):
+            assert self.ledger.renew(row) is not None
+            row.message()
+        self.ledger.again.popleft()
+
+    @rule(chunk=chunks)
+    def not_loaded(self, chunk: Chunk) -> None:
+        if chunk.task in self.ledger.rows and not chunk.done:
+            deliver(self.ledger, (chunk.task, True, NotRun(ValueError())))
 
     @rule(chunk=consumes(chunks))
     def fail(self, chunk: Chunk) -> None:

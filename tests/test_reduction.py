@@ -94,7 +94,9 @@ def test_what_can_be_imported_goes_by_name():
 
 def test_an_open_file_is_not_replaced_by_a_copy():
     with Path(__file__).open(encoding="utf-8") as file:
-        assert "[0]: cannot pickle '_io.TextIOWrapper'" in notes_of([file])
+        note = notes_of([file])  # from 3.12 on the C pickler leaves out the module
+        assert "[0]: cannot pickle" in note
+        assert "TextIOWrapper'" in note
 
 
 def test_a_main_without_a_file_goes_by_value_to_another_interpreter():

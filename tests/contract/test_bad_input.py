@@ -153,7 +153,7 @@ def test_the_error_names_the_way_to_the_culprit(mp: BaseContext, instance: Insta
     assert_path(raised(sender.send, Job()), ".handle")
     assert_path(raised(sender.send, {"jobs": [Job()]}), "['jobs'][0].handle")
     with open(os.devnull) as file:  # noqa: PTH123 - it is about the object that open() gives
-        assert_path(raised(sender.send, Job(handle=file)), ".handle", "_io.TextIOWrapper")
+        assert_path(raised(sender.send, Job(handle=file)), ".handle", "TextIOWrapper")
     with mp.Pool(1) as pool:
         assert_path(raised(pool.apply, tasks.length, (Job(),)), "args[0].handle")
         assert_path(raised(pool.apply, tasks.length, (), {"obj": Job()}), "kwds['obj'].handle")

@@ -152,12 +152,22 @@ def unordered_goes_on(pool: Pool) -> None:
     assert sorted(value for value in values if isinstance(value, int)) == [2 * i for i in range(21) if i != 7]
 
 
+def one_that_cannot_be_loaded_fails_alone(pool: Pool) -> None:
+    items = [1, 2, tasks.LoadsNowhere(), 4, 5, 6, tasks.LoadsNowhere()]
+    for results in (pool.imap(tasks.double, items, chunksize=5), pool.imap(tasks.double, iter(items), chunksize=7)):
+        values = [value_or_kind(results) for _ in items]
+        assert values == [2, 4, RuntimeError, 8, 10, 12, RuntimeError]
+        with pytest.raises(StopIteration):
+            results.next(SECONDS)
+
+
 ITERATIONS = [
     Case("map fails with it", map_fails),
     Case("imap goes on after it", imap_goes_on),
     Case("imap in one chunk goes on after it", imap_in_one_chunk_goes_on),
     Case("a chunk of thousands goes on after it", a_long_chunk_goes_on),
     Case("imap_unordered goes on after it", unordered_goes_on),
+    Case("imap in chunks goes on after one that cannot be loaded", one_that_cannot_be_loaded_fails_alone),
 ]
 
 
@@ -265,10 +275,26 @@ def given_to_the_item(pool: Pool) -> None:
     assert results.next(SECONDS) == 6
 
 
+def given_to_the_item_of_a_chunk(pool: Pool) -> None:
+    results = pool.imap(tasks.double, [1, 2, threading.Lock(), 4, threading.Lock(), 6, 7], chunksize=5)
+    values = [value_or_kind(results) for _ in range(7)]
+    assert values == [2, 4, TypeError, 8, TypeError, 12, 14]
+    with pytest.raises(StopIteration):
+        results.next(SECONDS)
+
+
+def value_or_kind(results: Any) -> Any:
+    try:
+        return results.next(SECONDS)
+    except Exception as error:
+        return type(error)
+
+
 UNSENDABLE = [
     Case("raised at the call by apply and map", raised_at_the_call),
     Case("given to the result by apply_async and map_async", given_to_the_result),
     Case("given to its item by imap", given_to_the_item),
+    Case("given to its item by imap in chunks", given_to_the_item_of_a_chunk),
 ]
 
 

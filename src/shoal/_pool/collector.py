@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from shoal._pool.chunking import Window
 from shoal._pool.leadership import FEW, LINGER_SECONDS, MANY, SLICE_SECONDS, Leadership
 from shoal._pool.ledger import Ledger
-from shoal._pool.submitting import Calls
+from shoal._pool.submitting import Calls, submit_row
 from shoal._pool.undertaker import Undertaker
 from shoal._pool.worker import BROKEN, LEAVING, READY, STARTED
 from shoal._runtime.threads import harmless
@@ -331,13 +331,10 @@ class Collector(Leadership):
 
     def _send_again(self) -> None:
         row = self.ledger.again[0]
-        task = self.ledger.renew(row)
-        if task is not None:
-            try:
-                self.end.submit(task, row.message())
-            except Exception as error:  # noqa: BLE001 - it could be pickled before; now it fails like a task
-                self.ledger.withdraw(task, 1, row.job)
-                row.fail(error)
+        if not self.ledger.divide(row):
+            task = self.ledger.renew(row)
+            if task is not None:
+                submit_row(self, row, embed=True, raises=False)
         self.ledger.again.popleft()
 
     def break_up(self, reason: str, cause: BaseException) -> None:

@@ -16,7 +16,7 @@ from shoal import _standard
 from shoal._pool.functions import CALL, FRESH, ONE, STAR
 from shoal.reduction import ForkingPickler
 
-__all__ = ["FAILURES", "Bounce", "Failure", "encoding_error", "is_outcome", "name_culprit"]
+__all__ = ["FAILURES", "Bounce", "Failure", "NotRun", "encoding_error", "is_outcome", "name_culprit"]
 
 RemoteTraceback = _standard.pool.RemoteTraceback
 MaybeEncodingError = _standard.pool.MaybeEncodingError
@@ -107,10 +107,16 @@ class Failure:
             data = bytes(ForkingPickler.dumps(error))
         except BaseException as reason:  # noqa: BLE001 - pickling runs foreign code
             data = bytes(ForkingPickler.dumps(encoding_error(reason, error)))
-        return _load_failure, (data, text, f"{type(error).__module__}.{type(error).__qualname__}")
+        return _load_failure, (type(self), data, text, f"{type(error).__module__}.{type(error).__qualname__}")
 
 
-def _load_failure(data: bytes, text: str | None, name: str) -> Failure:
+class NotRun(Failure):
+    """The outcome of a task that could not be loaded: nothing of it has been run."""
+
+    __slots__ = ()
+
+
+def _load_failure(kind: type[Failure], data: bytes, text: str | None, name: str) -> Failure:
     """Rebuild a failure in the application; never raises for an exception that cannot be loaded."""
     try:
         error = pickle.loads(data)
@@ -120,7 +126,7 @@ def _load_failure(data: bytes, text: str | None, name: str) -> Failure:
         error = encoding_error(reason, f"the exception {name}")
     if text is not None:
         error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
-    return Failure(error)
+    return kind(error)
 
 
 class Bounce:
@@ -133,4 +139,4 @@ class Bounce:
 
 
 # The classes of payloads that stand for an exception; each has an attribute `exception`. A transport adds its own.
-FAILURES: set[Any] = {Failure}
+FAILURES: set[Any] = {Failure, NotRun}

@@ -9,7 +9,8 @@ it, and what was interrupted goes on afterwards. Neither does any harm: whatever
 where functions are called, and where loops begin again; not between a comparison and the assignment that depends on it.) A message leaves ``inbox`` and becomes the one in hand in one step, too.
 
 A task whose worker died is *lost*: its row turns it into the failure of the item that was being run, and what is left of a chunk goes to
-``again``, to be sent as a new task.
+``again``, to be sent as a new task. So does a chunk that cannot be pickled, or not be loaded, where each item has an outcome of its own (``imap``): it is *divided*, its items are
+sent one by one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shoal._pool.failures import FAILURES, Bounce, Failure
+from shoal._pool.failures import FAILURES, Bounce, Failure, NotRun
 from shoal._pool.functions import CALL, EACH
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class Chunk:
         chunks: what learns how long items take.
     """
 
-    __slots__ = ("chunks", "done", "function", "items", "job", "missing", "mode", "start", "task")
+    __slots__ = ("apart", "chunks", "done", "function", "items", "job", "missing", "mode", "start", "task")
 
     def __init__(
         self, job: Job, task: int, start: int, items: Sequence[Any], mode: int, function: Function, chunks: Chunks
@@ -210,6 +211,7 @@ class Chunk:
         self.chunks = chunks
         self.done = 0
         self.missing: Any = None  # why the outcomes from `done` up to the next report are not there
+        self.apart = False  # its items are to be sent one by one
 
     def message(self, *, embed: bool = True) -> tuple[Any, ...]:
         """Make the payload: the items that have no outcome yet."""
@@ -222,9 +224,12 @@ class Chunk:
         return head if function.data is None else (*head, 1, function.data if embed else None)
 
     def settle(self, task: int, last: bool, payload: Any) -> Chunk | None:
-        """Hand outcomes on; ask to be sent again if the worker had not got the function."""
+        """Hand outcomes on; ask to be sent again if the worker had not got the function, or could not load an item."""
         kind = payload.__class__
         if kind is Bounce:
+            return self
+        if kind is NotRun and self.divisible:
+            self.apart = True
             return self
         if kind in FAILURES:
             if (
@@ -243,6 +248,25 @@ class Chunk:
             self.job.open.discard(task)
             self.job.closed(task)
         return None
+
+    @property
+    def divisible(self) -> bool:
+        """Whether its items have outcomes of their own, and it has several."""
+        return bool(self.mode & EACH) and len(self.items) - self.done > 1
+
+    def divide(self, reserve: Callable[[int], int]) -> Sequence[Chunk]:
+        """Make a chunk of each item that has no outcome yet.
+
+        Args:
+            reserve: takes consecutive numbers for them; returns the first.
+        """
+        places = range(self.done, len(self.items))
+        return [
+            Chunk(
+                self.job, task, self.start + place, self.items[place : place + 1], self.mode, self.function, self.chunks
+            )
+            for task, place in enumerate(places, reserve(len(places)))
+        ]
 
     def fail(self, error: BaseException) -> None:
         """It cannot be sent: fail the items that have no outcome yet."""
@@ -410,6 +434,27 @@ class Ledger:
             return False
         self.again.extend(row.lose(task, error, progress))
         self.rows.pop(task, None)
+        return True
+
+    def send_apart(self, row: Resend) -> bool:
+        """Have the items of a chunk, which could not be sent, sent one by one, if each has an outcome of its own; returns whether that is so."""
+        if not (isinstance(row, Chunk) and row.divisible):
+            return False
+        row.apart = True
+        self.rows.pop(row.task, None)  # it stays open: its job is not over
+        self.again.append(row)
+        return True
+
+    def divide(self, row: Resend) -> bool:
+        """List the items of a chunk that is to be divided, in its place; returns whether it is one. It may be listed twice."""
+        if not (isinstance(row, Chunk) and row.apart):
+            return False
+        job, task = row.job, row.task
+        if task in job.open:
+            parts = row.divide(self.reserve)
+            job.open.update(part.task for part in parts)
+            self.again.extend(parts)
+            job.open.discard(task)
         return True
 
     def renew(self, row: Resend) -> int | None:

@@ -32,6 +32,9 @@ def submit_row(collector: Collector, row: Resend, *, embed: bool, raises: bool) 
         collector.end.submit(task, row.message(embed=embed))
     except BaseException as error:
         name_culprit(error, row.mode)
+        if not raises and is_outcome(error) and collector.ledger.send_apart(row):
+            collector.poke(urgent=True)
+            return
         collector.ledger.withdraw(task, 1, job)
         if raises or not is_outcome(error):
             raise

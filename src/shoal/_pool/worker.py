@@ -13,7 +13,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from shoal._pool.failures import FAILURES, Bounce, Failure, encoding_error
+from shoal._pool.failures import FAILURES, Bounce, Failure, NotRun, encoding_error
 from shoal._pool.functions import CALL, EACH, FRESH, ITEMS, NOT_HERE, ONE, STAR, STARRED
 from shoal._runtime import interrupts
 
@@ -113,7 +113,7 @@ def _run(end: WorkerEnd, maxtasks: int | None, *, remote: bool) -> bool:  # noqa
 def _failed(payload: Any, error: BaseException, *, remote: bool) -> Failure:
     """Make the outcome of a task that raised, or whose arguments could not be loaded."""
     if payload.__class__ in FAILURES:
-        return Failure(payload.exception, remote=remote)
+        return NotRun(payload.exception, remote=remote)
     return Failure(error, remote=remote)
 
 
