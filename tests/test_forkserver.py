@@ -278,6 +278,28 @@ def test_the_exit_code_of_a_killed_child_is_its_signal():
     assert process.exitcode == -signal.SIGTERM
 
 
+@pytest.fixture(params=["ignores", "blocks"])
+def program_without_sigchld(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = signal.getsignal(signal.SIGCHLD)
+    if request.param == "ignores":
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    else:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    yield
+    signal.signal(signal.SIGCHLD, before)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+@pytest.mark.usefixtures("program_without_sigchld")
+def test_a_server_waits_for_its_children_though_its_program_does_not_hear_of_any():
+    assert [run(CONTEXT.Process(target=sys.exit, args=(code,))) for code in (3, 4)] == [3, 4]
+    server = psutil.Process(forkserver._forkserver._forkserver_pid)
+    deadline = time.monotonic() + 30
+    while any(child.status() == psutil.STATUS_ZOMBIE for child in server.children()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_child_may_be_given_any_number_of_descriptors():
     pipes = [os.pipe() for _ in range(300)]
     for number, (_, writer) in enumerate(pipes):

@@ -48,6 +48,7 @@ def main(common_fd: int, plan_fd: int) -> None:
         plan_fd: the file with what to import.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's business
+    _listen_for_ended_children()
     programs.keep_descriptors()
     plan: dict[str, Any] = pickle.loads(payload.read(plan_fd)[0])
     if plan["alias"]:
@@ -63,6 +64,12 @@ def main(common_fd: int, plan_fd: int) -> None:
     gc.freeze()  # children need not look at, and hence copy, what the server has
     with socket.socket(fileno=common_fd) as common:
         _Server(common, main_module).serve()
+
+
+def _listen_for_ended_children() -> None:
+    """The program that started this one may ignore SIGCHLD, or block it, and hands that on. Then nobody could wait for a child, or would know when to."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
 class _NotPreloadedError(Exception):
