@@ -86,7 +86,7 @@ compat:  ## the interpreter's own tests on shoal, for each of CPython 3.11 to 3.
 	"$${interpreters[1]}" -m tests.compat "$${interpreters[@]}" $(ARGS)
 
 # PyTorch is large, and is used where it is there: `.venv/bin/python -m pip install torch`.
-foreign:  ## flake8, compileall, yapf, pylint and PyTorch's DataLoader, unchanged, on shoal and without it
+foreign:  ## flake8, compileall, yapf, pylint, joblib and PyTorch's DataLoader, unchanged, on shoal and without it
 	@$(MAKE) compatible
 	$(ALONE) requirements-foreign
 	'$(BIN)/python' -m tests.foreign $(ARGS)

@@ -19,7 +19,7 @@ PYTHON_FLOORS = (
     "errors, _native, _standard, _alias",
     "_runtime, _runtime.*, util",
     "reduction, resource_sharer, synchronize, heap, sharedctypes, _pickling, _pickling.*",
-    "connection, _connection, _connection.*, queues, _queue_ends, resource_tracker, shared_memory",
+    "connection, _connection, _connection.*, queues, _queue_by_pipe, _queue_ends, resource_tracker, shared_memory",
     "process, _bootstrap, _main_module, popen_*, forkserver, _forkserver, _forkserver.*, spawn",
     "pool, _pool, _pool.*, dummy, dummy.*, _parmap, managers, _managers, _managers.*",
     "context, __init__",

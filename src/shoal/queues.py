@@ -15,6 +15,7 @@ from queue import Empty, Full
 from typing import TYPE_CHECKING, Any
 
 from shoal import _native, _queue_ends, _standard, reduction
+from shoal._queue_by_pipe import QueueType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
 
-class _Queue(_native.Channel):
+class _Queue(_native.Channel, metaclass=QueueType):
     """What the three have in common: how they travel, and their generic alias."""
 
     __class_getitem__: Any = classmethod(types.GenericAlias)

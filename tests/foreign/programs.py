@@ -65,6 +65,7 @@ PROGRAMS = (
         ordered=False,
         needs="pylint",
     ),
+    *(Program("joblib", backend, ("parallel.py", backend), needs="joblib") for backend in ("loky", "multiprocessing")),
     *(Program("DataLoader", method, ("loader.py", method), needs="torch") for method in METHODS),
 )
 
@@ -105,6 +106,40 @@ LOADER = """
 """
 
 
+# Nested calls, an error from a worker, and a function that only joblib's own pickler takes.
+PARALLEL = """
+    import sys
+
+    from joblib import Parallel, delayed
+
+
+    def square(number):
+        return number * number
+
+
+    def sum_of_squares(number):
+        return sum(Parallel(n_jobs=2)(delayed(square)(item) for item in range(number)))
+
+
+    def fail():
+        raise LookupError("no such item")
+
+
+    if __name__ == "__main__":
+        backend = sys.argv[1]
+        parallel = Parallel(n_jobs=2, backend=backend)
+        print(parallel(delayed(square)(number) for number in range(50)))
+        print(parallel(delayed(sum_of_squares)(number) for number in range(5)))
+        if backend == "loky":
+            print(parallel(delayed(lambda number: -number)(number) for number in range(10)))
+            print(list(Parallel(n_jobs=2, return_as="generator")(delayed(square)(number) for number in range(10))))
+        try:
+            parallel(delayed(fail)() for _ in range(4))
+        except LookupError as error:
+            print(type(error).__name__, error)
+"""
+
+
 def plant(place: Path) -> None:
     """Make the tree, and the programs of our own."""
     for part in ("good", "bad"):
@@ -115,4 +150,5 @@ def plant(place: Path) -> None:
         text = textwrap.dedent(FAULTY).format(number=number)
         (place / "tree" / "good" / f"module{number}.py").write_text(text, encoding="utf-8")
     (place / "tree" / "bad" / "broken.py").write_text(BROKEN, encoding="utf-8")
+    (place / "parallel.py").write_text(textwrap.dedent(PARALLEL), encoding="utf-8")
     (place / "loader.py").write_text(textwrap.dedent(LOADER), encoding="utf-8")
