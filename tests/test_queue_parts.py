@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.queues
 import sys
+from abc import ABCMeta, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,24 @@ def test_a_simple_queue_takes_what_its_class_pickles(instance: Any):
     process.join()
     assert queue.empty()
     queue.close()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_queue_may_be_an_abstract_base_class_as_well(library: str):
+    mp = LIBRARIES[library]
+    source: Any = ABCMeta("source", (), {"take": abstractmethod(len)})
+
+    class Inbox(mp.queues.Queue, source):
+        def take(self) -> Any:
+            return self.get(timeout=SECONDS)
+
+    queue = Inbox(ctx=mp.get_context("fork"))
+    queue.put("item")
+    assert queue.take() == "item"
+    assert isinstance(queue, mp.queues.Queue)
+    assert not isinstance("item", mp.queues.Queue)
+    queue.close()
+    queue.join_thread()
 
 
 def test_such_a_queue_is_one_of_shoals_to_those_who_ask():

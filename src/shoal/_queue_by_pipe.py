@@ -12,6 +12,7 @@ which its ends are: foreign picklers know that class.
 from __future__ import annotations
 
 import functools
+from abc import ABCMeta
 from types import CodeType, FunctionType
 
 from shoal import _standard
@@ -46,8 +47,8 @@ PARTS = frozenset(
 )
 
 
-class QueueType(type):
-    """The type of shoal's queue classes, which chooses what a new subclass is derived from."""
+class QueueType(ABCMeta):
+    """The type of shoal's queue classes, which chooses what a new subclass is derived from. One of abstract base classes, so that a queue may be one of these as well."""
 
     _stands_for: QueueType
 

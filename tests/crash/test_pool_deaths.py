@@ -286,7 +286,7 @@ def given_to_the_item_of_a_chunk(pool: Pool) -> None:
 def value_or_kind(results: Any) -> Any:
     try:
         return results.next(SECONDS)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - compared with what was expected
         return type(error)
 
 
