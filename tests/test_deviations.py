@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.queues
 import os
 import pickle
 import re
@@ -204,6 +205,33 @@ def test_what_a_terminated_pool_was_asked_for_fails_at_once(method):
 def test_a_barrier_that_nobody_could_pass_is_refused(parties, error):
     with pytest.raises(error):
         shoal.Barrier(parties)
+
+
+# --- forks and queues -----------------------------------------------------------------------------------------------------
+
+
+def test_a_fork_beside_a_thread_is_warned_of_on_every_version():
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait, name="a holder of locks")
+    thread.start()
+    process = shoal.get_context("fork").Process(target=int)
+    try:
+        with pytest.warns(DeprecationWarning, match="a holder of locks"):
+            process.start()
+    finally:
+        stop.set()
+        thread.join()
+    process.join()
+
+
+def test_a_queue_whose_subclass_reaches_into_its_parts_is_the_standard_librarys():
+    class Reaching(Queue):
+        def backlog(self) -> int:
+            return len(self._buffer)
+
+    assert issubclass(Reaching, multiprocessing.queues.Queue)
+    assert issubclass(Reaching, Queue)
+    assert not issubclass(Queue, multiprocessing.queues.Queue)
 
 
 # --- the page and the list ----------------------------------------------------------------------------------------------
