@@ -97,7 +97,7 @@ def test_an_iterable_that_leaves_ends_the_iteration_with_that(
 @pytest.mark.parametrize("call", ["imap", "imap_unordered"])
 def test_an_item_whose_pickling_leaves_is_that_items_failure(processes: Pool, call: str, chunksize: int):
     found = outcomes(getattr(processes, call)(same, iter([1, 2, Leaves(SystemExit), 3, 4, 5]), chunksize))
-    assert found.count(SystemExit) == chunksize
+    assert found.count(SystemExit) == 1
     assert {1, 2, 4, 5} < set(found)
 
 

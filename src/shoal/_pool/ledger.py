@@ -9,8 +9,8 @@ it, and what was interrupted goes on afterwards. Neither does any harm: whatever
 where functions are called, and where loops begin again; not between a comparison and the assignment that depends on it.) A message leaves ``inbox`` and becomes the one in hand in one step, too.
 
 A task whose worker died is *lost*: its row turns it into the failure of the item that was being run, and what is left of a chunk goes to
-``again``, to be sent as a new task. So does a chunk that cannot be pickled, or not be loaded, where each item has an outcome of its own (``imap``): it is *divided*, its items are
-sent one by one.
+``again``, to be sent as a new task. So does a chunk that cannot be pickled, or not be loaded, where each item has an outcome of its own (``imap``): it is *divided*, until
+the item is found that is to blame; the others are not touched by it.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class Chunk:
         self.chunks = chunks
         self.done = 0
         self.missing: Any = None  # why the outcomes from `done` up to the next report are not there
-        self.apart = False  # its items are to be sent one by one
+        self.apart = False  # its halves are to be sent, not it
 
     def message(self, *, embed: bool = True) -> tuple[Any, ...]:
         """Make the payload: the items that have no outcome yet."""
@@ -255,17 +255,17 @@ class Chunk:
         return bool(self.mode & EACH) and len(self.items) - self.done > 1
 
     def divide(self, reserve: Callable[[int], int]) -> Sequence[Chunk]:
-        """Make a chunk of each item that has no outcome yet.
+        """Make two chunks of the items that have no outcome yet.
 
         Args:
             reserve: takes consecutive numbers for them; returns the first.
         """
-        places = range(self.done, len(self.items))
+        begin, end = self.done, len(self.items)
+        half = (begin + end) // 2
+        first = reserve(2)
         return [
-            Chunk(
-                self.job, task, self.start + place, self.items[place : place + 1], self.mode, self.function, self.chunks
-            )
-            for task, place in enumerate(places, reserve(len(places)))
+            Chunk(self.job, task, self.start + a, self.items[a:b], self.mode, self.function, self.chunks)
+            for task, a, b in ((first, begin, half), (first + 1, half, end))
         ]
 
     def fail(self, error: BaseException) -> None:
@@ -437,7 +437,7 @@ class Ledger:
         return True
 
     def send_apart(self, row: Resend) -> bool:
-        """Have the items of a chunk, which could not be sent, sent one by one, if each has an outcome of its own; returns whether that is so."""
+        """Have the halves of a chunk sent, which could not be sent itself, if each item has an outcome of its own; returns whether that is so."""
         if not (isinstance(row, Chunk) and row.divisible):
             return False
         row.apart = True
@@ -446,7 +446,7 @@ class Ledger:
         return True
 
     def divide(self, row: Resend) -> bool:
-        """List the items of a chunk that is to be divided, in its place; returns whether it is one. It may be listed twice."""
+        """List the halves of a chunk that is to be divided, in its place; returns whether it is one. It may be listed twice."""
         if not (isinstance(row, Chunk) and row.apart):
             return False
         job, task = row.job, row.task
