@@ -8,6 +8,9 @@ from typing import Any
 
 import shoal.queues
 
+# What a standard queue hands to a child, in its order.
+STATE = ("_ignore_epipe", "_maxsize", "_reader", "_writer", "_rlock", "_wlock", "_sem", "_opid")
+
 
 def feeding(base: Any) -> Any:
     """A queue that notes in each item who pickled it, by a feeder of its own."""
@@ -18,30 +21,12 @@ def feeding(base: Any) -> Any:
             self.tag = tag
 
         def __getstate__(self) -> tuple[Any, ...]:
-            return (
-                self._ignore_epipe,
-                self._maxsize,
-                self._reader,
-                self._writer,
-                self._rlock,
-                self._wlock,
-                self._sem,
-                self._opid,
-                self.tag,
-            )
+            return (*(getattr(self, name) for name in STATE), self.tag)
 
         def __setstate__(self, state: tuple[Any, ...]) -> None:
             *standard, self.tag = state
-            (
-                self._ignore_epipe,
-                self._maxsize,
-                self._reader,
-                self._writer,
-                self._rlock,
-                self._wlock,
-                self._sem,
-                self._opid,
-            ) = standard
+            for name, value in zip(STATE, standard, strict=True):
+                setattr(self, name, value)
             self._reset()
 
         def _start_thread(self) -> None:

@@ -16,12 +16,13 @@ from abc import ABCMeta
 from types import CodeType, FunctionType
 
 from shoal import _standard
-from shoal._connection.stream import Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
+
+    from shoal._connection.stream import Connection
 
 __all__ = ["QueueType"]
 
@@ -107,5 +108,7 @@ def _by_pipe(kind: QueueType) -> type:
 
 
 def _taken_over(end: Any) -> Connection:
+    from shoal._connection.stream import Connection  # noqa: PLC0415 - only for such a queue
+
     handle, end._handle = end._handle, None
     return Connection(handle, end.readable, end.writable)

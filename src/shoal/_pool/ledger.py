@@ -294,7 +294,6 @@ class Chunk:
         the item is found that kills whoever gets it.
         """
         count = len(self.items)
-        rest: list[Chunk] = []
         if progress is None:  # nobody knows: all that is not reported may have been run, or may never be
             self._fail_lost(count, error)
         elif progress.begun:
@@ -308,18 +307,12 @@ class Chunk:
         elif count - self.done == 1:
             self._fail_lost(count, error)
         elif self.done == 0:
-            half = count // 2
-            rest.append(
-                Chunk(self.job, -task, self.start + half, self.items[half:], self.mode, self.function, self.chunks)
-            )
-            self.items = self.items[:half]
-            self.job.open.add(-task)  # stands for it until it has a number
-        if self.done < len(self.items):
-            return [self, *rest]
+            self.apart = True
+        if self.done < count:
+            return (self,)
         self.job.open.discard(task)
-        if not rest:
-            self.job.closed(task)
-        return rest
+        self.job.closed(task)
+        return ()
 
     def _fail_lost(self, end: int, error: Callable[[str], BaseException]) -> None:
         """Fail what was lost, from `done` up to `end`."""

@@ -18,16 +18,15 @@ __all__ = ["Calls", "submit_call", "submit_or_keep", "submit_row"]
 
 
 def submit_row(collector: Collector, row: Resend, *, embed: bool, raises: bool) -> None:
-    """Note and submit a task that may have to be sent again.
+    """Submit a task that may have to be sent again.
 
     Args:
         collector: of the pool.
-        row: its row.
+        row: its row, which the ledger has.
         embed: whether a long function goes along.
         raises: whether what pickling raises is raised, or becomes the outcome.
     """
     job, task = row.job, row.task
-    collector.ledger.enter(task, 1, row, job)
     try:
         collector.end.submit(task, row.message(embed=embed))
     except BaseException as error:
@@ -102,12 +101,13 @@ def submit_call(collector: Collector, job: Any, function: Function, mode: int, a
         argument: the argument.
         raises: whether an error in pickling is raised, or becomes the result.
     """
-    if function.data is not None:
-        task = collector.ledger.reserve()
-        submit_row(collector, Parcel(job, task, 0, mode, function, argument), embed=True, raises=raises)
-        return
     ledger = collector.ledger
     task = ledger.reserve()
+    if function.data is not None:
+        row = Parcel(job, task, 0, mode, function, argument)
+        ledger.enter(task, 1, row, job)
+        submit_row(collector, row, embed=True, raises=raises)
+        return
     ledger.rows[task] = job
     job._function = function
     try:

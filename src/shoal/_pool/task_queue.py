@@ -66,6 +66,7 @@ class TaskQueue:
                     continue
                 task = collector.ledger.reserve()
                 row = Parcel(_Foreign(job), task, index, CALL, named, (args, kwds))
+                collector.ledger.enter(task, 1, row, row.job)
                 submit_row(collector, row, embed=True, raises=False)
             if set_length is not None:
                 set_length(index + 1)
