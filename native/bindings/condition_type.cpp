@@ -125,15 +125,17 @@ PyObject* condition_wait(PyObject* self, PyObject* const* args, Py_ssize_t count
   if (held > 0) {
     release_all(lock);
   } else if (!call(lock, "release")) {
-    sync::cancel(*b, index_of(self), waiter);
+    sync::leave(*b, index_of(self), waiter, false);
     Py_DECREF(lock);
     return nullptr;
   }
-  const Waited how = sync::sleep(*b, index_of(self), waiter, gil.wait);
+  const Waited how = sync::sleep(waiter, gil.wait);
   end_wait(gil);
   const bool back = held > 0 ? acquire_back(lock, held) : call_in_passing(lock, "acquire");
   Py_DECREF(lock);
-  if (!back || PyErr_Occurred() != nullptr) return nullptr;
+  const bool returns = back && PyErr_Occurred() == nullptr;
+  sync::leave(*b, index_of(self), waiter, returns);
+  if (!returns) return nullptr;
   return PyBool_FromLong(how == Waited::kYes);
 }
 
@@ -151,7 +153,7 @@ PyObject* condition_notify(PyObject* self, PyObject* args, PyObject* kwargs) {
   return notify_at_most(self, static_cast<uint32_t>(std::clamp<Py_ssize_t>(n, 0, UINT32_MAX)));
 }
 
-PyObject* condition_notify_all(PyObject* self, PyObject*) { return notify_at_most(self, UINT32_MAX); }
+PyObject* condition_notify_all(PyObject* self, PyObject*) { return notify_at_most(self, sync::kEverybody); }
 
 PyObject* condition_waiters(PyObject* self, PyObject*) {
   WaitersBody* b = body(self);

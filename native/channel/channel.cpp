@@ -10,7 +10,9 @@ namespace shoal::channel {
 
 namespace {
 
-constexpr uint32_t kOrphans = arena::kSlots;  // the account of messages whose consumer has left without task_done
+constexpr uint32_t kOrphans = arena::kSlots;        // the account of messages whose consumer has left without task_done
+constexpr uint32_t kInAdvance = arena::kSlots + 1;  // reports of messages that nobody has taken yet: never above 0
+constexpr uint32_t kAccounts = arena::kSlots + 2;
 
 uint64_t cost_of(const Message& m) { return m.bytes + m.blob_bytes + 16; }
 
@@ -19,7 +21,7 @@ uint64_t cost_of(const Taken& t) {
   return t.bytes + (h != nullptr ? h->payload_bytes : 0) + 16;
 }
 
-// A joinable queue's accounts: how many messages each slot has taken and not reported done.
+// A joinable queue's accounts: how many messages each slot has taken and not reported done. Modulo 2^32, for reports in advance.
 std::atomic<uint32_t>* accounts(const Channel& c) {
   return reinterpret_cast<std::atomic<uint32_t>*>(segment(c.accounts) + kFirstOffset);
 }
@@ -37,7 +39,7 @@ uint32_t unfinished(const Channel& c) {
 // not yet lowered after a done was counted). `touching` says which.
 void balance_accounts(Channel& c) {
   uint32_t sum = c.done_total.load();
-  for (uint32_t s = 0; s <= kOrphans; ++s) sum += accounts(c)[s].load();
+  for (uint32_t s = 0; s < kAccounts; ++s) sum += accounts(c)[s].load();
   const uint32_t taken = Position{c.ring.head.load()}.count();
   if (((sum - taken) & 0xfffffff) == 1) accounts(c)[c.touching.load()].fetch_sub(1);
 }
@@ -107,8 +109,9 @@ void note_taken(void* state, const MessageHead& m) {
   Channel& c = *s.c;
   const uint32_t flags = c.flags.load(std::memory_order_relaxed), me = process::mine();
   if ((flags & kJoinable) != 0) {
-    c.touching.store(me);
-    accounts(c)[me].fetch_add(1);
+    const uint32_t whose = accounts(c)[kInAdvance].load() != 0 ? kInAdvance : me;
+    c.touching.store(whose);
+    accounts(c)[whose].fetch_add(1);
   }
   if ((flags & kTasks) != 0) process::slot(me).running.store(m.tag << 20 | (c.ring.object + 1));
 }
@@ -165,7 +168,8 @@ arena::Status create(const Options& options, uint32_t& index, uint32_t& generati
       object::end_destroy(index);
       return status;
     }
-    std::fill_n(accounts(c), kOrphans + 1, 0u);
+    std::fill_n(accounts(c), kAccounts, 0u);
+    static_assert(kFirstOffset + kAccounts * sizeof(uint32_t) <= arena::kSegmentBytes);
   }
   generation = object::publish(index);
   return arena::Status::kOk;
@@ -290,16 +294,11 @@ bool task_done(uint32_t index, sync::Wait& wait) {
   }
   std::atomic<uint32_t>* counts = accounts(c);
   uint32_t whose = process::mine();
-  // task_done may be called by another process than the one that took the message.
-  for (uint32_t s = 0; counts[whose].load() == 0 && s <= kOrphans; ++s) whose = s;
-  if (counts[whose].load() != 0) {
-    c.touching.store(whose);
-    c.done_total.fetch_add(1);
-    counts[whose].fetch_sub(1);
-  } else {
-    sync::unlock(c.ring.head_mutex);
-    return false;
-  }
+  // task_done may be called by another process than the one that took the message, or before anybody took it.
+  for (uint32_t s = 0; counts[whose].load() == 0 && whose != kInAdvance; ++s) whose = s;
+  c.touching.store(whose);
+  c.done_total.fetch_add(1);
+  counts[whose].fetch_sub(1);
   const bool all = unfinished(c) == 0;
   sync::unlock(c.ring.head_mutex);
   if (all) sync::open_all(c.done);

@@ -5,6 +5,7 @@
 #include "channel/segment.hpp"
 #include "memory/memory.hpp"
 #include "sync/barrier.hpp"
+#include "sync/condition.hpp"
 #include "sync/lock.hpp"
 #include "sync/semaphore.hpp"
 
@@ -36,8 +37,11 @@ inline void recover_node(uint32_t node) {
     case process::NodeKind::kParty:
       sync::recover_party(node);
       break;
+    case process::NodeKind::kWaiter:
+      sync::recover_waiter(node);
+      break;
     default:
-      process::free_node(node);  // a sleeper, or a waiter of a condition, who takes with it what it was told
+      process::free_node(node);
   }
 }
 

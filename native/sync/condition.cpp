@@ -11,11 +11,15 @@ using process::Node;
 using process::NodeKind;
 
 // node.state of a waiter: 28 bits that tell this waiter from later users of the node | phase. Below 2^30, see semaphore.cpp.
-constexpr uint32_t kWaiting = 1, kNotified = 2;
+constexpr uint32_t kPhase = 3;  // its bits
+constexpr uint32_t kWaiting = 1, kNotified = 2, kNotifiedWithAll = 3;
 uint32_t waiting_state(uint32_t object, uint64_t ticket) {
   return (static_cast<uint32_t>(ticket * 0x9e3779b1u + object) & 0x0fffffff) << 2 | kWaiting;
 }
-uint32_t notified_state(uint32_t waiting) { return waiting - kWaiting + kNotified; }
+// One of `most` that are notified. Of all it is told apart: nobody else would be told in its place.
+uint32_t notified_state(uint32_t waiting, uint32_t most) {
+  return waiting - kWaiting + (most == kEverybody ? kNotifiedWithAll : kNotified);
+}
 
 constexpr uint32_t kBatch = 64;
 
@@ -54,7 +58,7 @@ bool waits_here(uint32_t index, uint32_t object, Found& f) {
   const uint32_t owner = n.owner.load();
   f.state = n.state.load();  // first: whoever notifies swaps exactly this
   if (owner == 0 || n.object.load() != object + 1 || n.kind.load() != static_cast<uint32_t>(NodeKind::kWaiter) ||
-      (f.state & 3) != kWaiting)
+      (f.state & kPhase) != kWaiting)
     return false;
   f.node = index;
   f.ticket = n.ticket.load();
@@ -140,7 +144,7 @@ bool enter(WaitersBody& body, uint32_t object, Waiter& waiter) {
   return true;
 }
 
-Waited sleep(WaitersBody& body, uint32_t object, Waiter& waiter, Wait& wait) {
+Waited sleep(const Waiter& waiter, Wait& wait) {
   os::Word& state = process::node(waiter.node).state;
   const auto notified = [&] { return state.load() != waiter.waiting; };
   Waited result = Waited::kYes;
@@ -162,17 +166,13 @@ Waited sleep(WaitersBody& body, uint32_t object, Waiter& waiter, Wait& wait) {
       }
     }
   }
-  // Interrupted after it was notified: the notification is for somebody else.
-  const bool pass_on = result == Waited::kInterrupted && !take_back(waiter);
-  free_waiter(body, waiter);
-  if (pass_on) notify(body, object, 1);
   return result;
 }
 
-void cancel(WaitersBody& body, uint32_t object, Waiter& waiter) {
-  const bool pass_on = !take_back(waiter);
+void leave(WaitersBody& body, uint32_t object, Waiter& waiter, bool heeded) {
+  if (!heeded && !take_back(waiter) && (process::node(waiter.node).state.load() & kPhase) == kNotified)
+    notify(body, object, 1);
   free_waiter(body, waiter);
-  if (pass_on) notify(body, object, 1);
 }
 
 uint32_t notify(WaitersBody& body, uint32_t object, uint32_t most) {
@@ -185,7 +185,7 @@ uint32_t notify(WaitersBody& body, uint32_t object, uint32_t most) {
     for (uint32_t i = 0; i < oldest.count; ++i) {
       Found& f = oldest.found[i];
       os::Word& state = process::node(f.node).state;
-      if (!state.compare_exchange_strong(f.state, notified_state(f.state))) continue;  // it has just left
+      if (!state.compare_exchange_strong(f.state, notified_state(f.state, most))) continue;  // it has just left
       os::futex_wake(state, 1);
       ++notified;
     }
@@ -198,6 +198,15 @@ uint32_t count_waiters(WaitersBody& body, uint32_t object) {
   uint32_t count = 0;
   for_each_waiter(body, object, [&](const Found&) { ++count; });
   return count;
+}
+
+void recover_waiter(uint32_t node) {
+  Node& n = process::node(node);
+  const uint32_t object = n.object.load();
+  // Told, and not yet gone on: the next one is told in its place. Whoever repeats this wakes one more, for nothing, rather than none.
+  if (object != 0 && (n.state.load() & kPhase) == kNotified)
+    if (WaitersBody* body = object::body<WaitersBody>(object - 1)) notify(*body, object - 1, 1);
+  process::free_node(node);
 }
 
 }  // namespace shoal::sync

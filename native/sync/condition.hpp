@@ -2,6 +2,10 @@
 //
 // A waiter is a node with a ticket. Notifying one is a compare-and-swap on its state, so each notification reaches exactly one waiter that is still
 // waiting, and a waiter that leaves (timeout, interrupt) takes itself back by the same swap. Nobody ever waits for an acknowledgement.
+//
+//   enter(); let go of the lock; sleep(); take the lock back; leave()
+//
+// The node stays until the lock is back, so that a notification of a waiter that is killed before that is known, and goes to the next one.
 #pragma once
 
 #include "object/object.hpp"
@@ -28,16 +32,18 @@ struct Waiter {
   uint32_t mark = 0;  // what the place says
 };
 
-// False: there is no node to be had. From here on a notification counts; the caller then lets go of the lock and calls sleep or cancel.
+// False: there is no node to be had. From here on a notification counts.
 bool enter(WaitersBody& body, uint32_t object, Waiter& waiter);
-// Frees the waiter in every case.
-Waited sleep(WaitersBody& body, uint32_t object, Waiter& waiter, Wait& wait);
-void cancel(WaitersBody& body, uint32_t object, Waiter& waiter);
+Waited sleep(const Waiter& waiter, Wait& wait);
+// Frees the waiter. Not `heeded`: if it was notified nevertheless, the notification is for somebody else.
+void leave(WaitersBody& body, uint32_t object, Waiter& waiter, bool heeded);
 
 // Notifies the `most` oldest waiters whose process lives; returns how many there were.
+constexpr uint32_t kEverybody = UINT32_MAX;
 uint32_t notify(WaitersBody& body, uint32_t object, uint32_t most);
 uint32_t count_waiters(WaitersBody& body, uint32_t object);
 
-// A waiter that was notified and killed before it returned takes the notification with it, as a thread would. Its node is all it leaves.
+// A waiter's node, all that a dead process leaves. Idempotent, but that a notification passed on may be passed on again.
+void recover_waiter(uint32_t node);
 
 }  // namespace shoal::sync

@@ -206,7 +206,6 @@ void joinable_counts() {
   CHECK(channel::join(c.index, now) == Result::kDone);
   CHECK(!channel::task_done(c.index, forever));
   for (uint64_t i = 0; i < 3; ++i) CHECK(put(c.index, i, 8, {}) == Result::kDone);
-  CHECK(!channel::task_done(c.index, forever));  // none has been taken
   CHECK(channel::join(c.index, soon) == Result::kTimeout);
   for (int i = 0; i < 3; ++i) CHECK(get(c.index, within(0)).result == Result::kDone);
   std::vector<std::thread> joiners;
@@ -218,6 +217,44 @@ void joinable_counts() {
   until([] { return sleepers() == 3; });
   for (int i = 0; i < 3; ++i) CHECK(channel::task_done(c.index, forever));
   for (std::thread& t : joiners) t.join();
+  CHECK(!channel::task_done(c.index, forever));
+}
+
+// Reports may come before the messages are taken; those that are taken then need none.
+void joinable_counts_in_advance() {
+  Channel c({.flags = channel::kJoinable});
+  sync::Wait forever, now = within(0);
+  for (uint64_t i = 0; i < 3; ++i) CHECK(put(c.index, i, 8, {}) == Result::kDone);
+  CHECK(get(c.index, within(0)).result == Result::kDone);
+  for (int i = 0; i < 3; ++i) {
+    CHECK(channel::join(c.index, now) == Result::kTimeout);
+    CHECK(channel::task_done(c.index, forever));
+  }
+  CHECK(channel::join(c.index, now) == Result::kDone);
+  CHECK(!channel::task_done(c.index, forever));
+  for (uint64_t i = 3; i < 5; ++i) CHECK(put(c.index, i, 8, {}) == Result::kDone);
+  for (uint64_t i = 1; i < 5; ++i) CHECK(get(c.index, within(0)).tag == i);
+  CHECK(channel::join(c.index, now) == Result::kTimeout);
+  for (int i = 0; i < 2; ++i) CHECK(channel::task_done(c.index, forever));
+  CHECK(channel::join(c.index, now) == Result::kDone);
+  CHECK(!channel::task_done(c.index, forever));
+}
+
+// A consumer killed with a message that had been reported in advance owes nothing.
+void reports_in_advance_outlive_their_consumer() {
+  Channel c({.flags = channel::kJoinable});
+  sync::Wait forever, now = within(0);
+  for (uint64_t i = 0; i < 3; ++i) CHECK(put(c.index, i, 8, {}) == Result::kDone);
+  CHECK(channel::task_done(c.index, forever));
+  end(child([&] {
+        for (int i = 0; i < 2; ++i) CHECK(get(c.index, within(0)).result == Result::kDone);
+        kill(getpid(), SIGKILL);
+      }),
+      0);
+  CHECK(recovery::recover_all() == 1);  // of its two messages one is done by now, the other was before
+  CHECK(channel::join(c.index, now) == Result::kTimeout);
+  CHECK(get(c.index, within(0)).result == Result::kDone && channel::task_done(c.index, forever));
+  CHECK(channel::join(c.index, now) == Result::kDone);
   CHECK(!channel::task_done(c.index, forever));
 }
 
@@ -466,6 +503,8 @@ int main() {
   each_once_between_processes({3, 3, each / 3, 7, true});
   each_once_between_processes({4, 1, each / 4, 1, false});
   joinable_counts();
+  joinable_counts_in_advance();
+  reports_in_advance_outlive_their_consumer();
   joinable_forgives_the_killed(false);
   joinable_forgives_the_killed(true);
   stray_segments_are_told_from_a_backlog(10'000 / kSlowdown);

@@ -64,7 +64,8 @@ void notify_skips_the_dead() {
       sync::Wait wait;
       CHECK(sync::enter(*waiters.body, waiters.index, w));
       shared->ready.fetch_add(1);
-      CHECK(sync::sleep(*waiters.body, waiters.index, w, wait) == Waited::kYes);
+      CHECK(sync::sleep(w, wait) == Waited::kYes);
+      sync::leave(*waiters.body, waiters.index, w, true);
     });
   };
   const pid_t first = wait_in_child();
@@ -75,6 +76,36 @@ void notify_skips_the_dead() {
   CHECK(sync::notify(*waiters.body, waiters.index, 1) == 1);  // before anyone has recovered the first
   end(second, 0);
   CHECK(recovery::recover_all() == 2);
+  CHECK(sync::count_waiters(*waiters.body, waiters.index) == 0);
+}
+
+// Of two waiters the first is notified, and killed before it has the lock back: the second goes on in its place.
+void notification_of_the_dead_goes_to_the_next() {
+  auto waiters = make_waiters();
+  shared->ready = 0;
+  const auto wait_in_child = [&](bool stays) {
+    return child([&, stays] {
+      sync::Waiter w;
+      sync::Wait wait;
+      CHECK(sync::enter(*waiters.body, waiters.index, w));
+      shared->ready.fetch_add(1);
+      CHECK(sync::sleep(w, wait) == Waited::kYes);
+      shared->ready.fetch_add(1);
+      while (stays) pause();
+      sync::leave(*waiters.body, waiters.index, w, true);
+    });
+  };
+  const pid_t first = wait_in_child(true);
+  until([] { return shared->ready == 1; });
+  const pid_t second = wait_in_child(false);
+  until([] { return shared->ready == 2; });
+  CHECK(sync::notify(*waiters.body, waiters.index, 1) == 1);
+  until([] { return shared->ready == 3; });
+  CHECK(sync::count_waiters(*waiters.body, waiters.index) == 1);
+  end(first, SIGKILL);
+  CHECK(recovery::recover_all() == 1);
+  end(second, 0);
+  CHECK(recovery::recover_all() == 1);
   CHECK(sync::count_waiters(*waiters.body, waiters.index) == 0);
 }
 
@@ -184,7 +215,10 @@ void conditions_survive_kills() {
     CHECK(sync::release(*lock.body));
     if (waits) {
       sync::Wait soon = within(2 * kMillisecond);
-      sync::sleep(*waiters.body, waiters.index, waiter, soon);
+      sync::sleep(waiter, soon);
+      sync::acquire(*lock.body, lock.index, wait);
+      sync::leave(*waiters.body, waiters.index, waiter, true);
+      CHECK(sync::release(*lock.body));
     }
   });
   CHECK(sync::count_waiters(*waiters.body, waiters.index) == 0);
@@ -214,6 +248,7 @@ int main() {
   killed_holder_is_succeeded(object::Kind::kLock, 0, Acquired::kTimeout);
   recovered_lock_tells_the_next();
   notify_skips_the_dead();
+  notification_of_the_dead_goes_to_the_next();
   dead_party_breaks_the_barrier(false);
   dead_party_breaks_the_barrier(true);
   lock_survives_kills(object::Kind::kLock);

@@ -110,15 +110,29 @@ void notify_reaches_the_oldest(uint32_t count) {
   std::vector<sync::Waiter> waiting(count);
   for (sync::Waiter& w : waiting) CHECK(sync::enter(*waiters.body, waiters.index, w));
   CHECK(sync::count_waiters(*waiters.body, waiters.index) == count);
-  sync::cancel(*waiters.body, waiters.index, waiting[1]);
+  sync::leave(*waiters.body, waiters.index, waiting[1], false);
   CHECK(sync::notify(*waiters.body, waiters.index, 2) == 2);  // the first and the third
   for (uint32_t i = 0; i < count; ++i) {
+    if (i == 1) continue;
     sync::Wait now = within(0);
-    if (i != 1)
-      CHECK(sync::sleep(*waiters.body, waiters.index, waiting[i], now) ==
-            (i == 0 || i == 2 ? Waited::kYes : Waited::kTimeout));
+    CHECK(sync::sleep(waiting[i], now) == (i == 0 || i == 2 ? Waited::kYes : Waited::kTimeout));
+    sync::leave(*waiters.body, waiters.index, waiting[i], true);
   }
   CHECK(sync::notify(*waiters.body, waiters.index, 1) == 0 && sync::count_waiters(*waiters.body, waiters.index) == 0);
+}
+
+// A notification that its waiter does not heed goes to the next one; unless all were told, and whoever came later was not meant.
+void unheeded_notification_goes_to_the_next(uint32_t most) {
+  auto waiters = make_waiters();
+  sync::Waiter first, next;
+  CHECK(sync::enter(*waiters.body, waiters.index, first));
+  CHECK(sync::notify(*waiters.body, waiters.index, most) == 1);
+  CHECK(sync::enter(*waiters.body, waiters.index, next));
+  sync::leave(*waiters.body, waiters.index, first, false);
+  sync::Wait now = within(0);
+  CHECK(sync::sleep(next, now) == (most == sync::kEverybody ? Waited::kTimeout : Waited::kYes));
+  sync::leave(*waiters.body, waiters.index, next, true);
+  CHECK(sync::count_waiters(*waiters.body, waiters.index) == 0);
 }
 
 void barrier_separates_generations() {
@@ -204,6 +218,8 @@ int main() {
   semaphore_passes_between_threads();
   event_set_and_cleared_at_once_releases_all();
   notify_reaches_the_oldest(3);
+  unheeded_notification_goes_to_the_next(1);
+  unheeded_notification_goes_to_the_next(sync::kEverybody);
   notify_reaches_the_oldest(200);  // more than there are places
   barrier_separates_generations();
   barrier_breaks_and_is_reset();

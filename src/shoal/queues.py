@@ -143,7 +143,7 @@ class JoinableQueue(Queue):
         _native.Channel.__init__(self, maxsize, joinable=True)
 
     def task_done(self) -> None:
-        """One item taken has been dealt with; may be called by another process than the one that took it.
+        """One item has been dealt with; may be called by another process than the one that took it, or before it is taken.
 
         Raises:
             ValueError: if called more often than there were items.

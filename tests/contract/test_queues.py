@@ -366,6 +366,27 @@ def test_task_done_too_often_is_refused(mp: BaseContext, partners: Callable[...,
     queue.join()
 
 
+def test_items_may_be_reported_before_they_are_taken(mp: BaseContext, partners: Callable[..., Partner]):
+    queue = mp.JoinableQueue()
+    partner = partners(queue=queue)
+    for number in range(3):
+        queue.put(number)
+    partner.ask("queue.task_done")
+    for _ in range(2):
+        queue.task_done()
+    queue.join()
+    with pytest.raises(ValueError, match="too many times"):
+        queue.task_done()
+    assert [queue.get(timeout=LONG), partner.ask("queue.get"), queue.get(timeout=LONG)] == [0, 1, 2]
+    queue.join()
+    queue.put("one that has not been")
+    queue.get(timeout=LONG)
+    partner.tell("queue.join")
+    assert not partner.answered(SHORT)
+    queue.task_done()
+    assert partner.answer() is None
+
+
 def test_a_joinable_queue_has_a_size_too(mp: BaseContext):
     queue = mp.JoinableQueue(maxsize=1)
     queue.put("item")

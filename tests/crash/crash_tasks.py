@@ -109,6 +109,13 @@ def hold(thing: Any, how: str, event: Any) -> None:
     time.sleep(60)
 
 
+def wait_for_notification(condition: Any, entered: Any, told: Any) -> None:
+    with condition:
+        entered.release()
+        condition.wait()
+        told.set()
+
+
 def take_and_exit(*locks: Any) -> None:
     for lock in locks:
         lock.acquire()

@@ -96,6 +96,31 @@ def test_who_waits_goes_on_when_one_is_killed_that_held(case: Case, method: str,
     holder.join()
 
 
+@each([Case("another waiter", None)])
+def test_a_notification_of_one_that_is_killed_before_it_has_the_lock_back_reaches(
+    case: Case,  # noqa: ARG001
+    method: str,  # noqa: ARG001
+    context: Any,
+) -> None:
+    condition, entered = context.Condition(), context.Semaphore(0)
+    told = [context.Event(), context.Event()]
+    waiters = []
+    for event in told:  # one after the other: the first is the oldest
+        arguments = condition, entered, event
+        waiters.append(context.Process(target=tasks.wait_for_notification, args=arguments, daemon=True))
+        waiters[-1].start()
+        assert entered.acquire(timeout=SECONDS)
+        with condition:
+            pass  # now it waits
+    with condition:
+        condition.notify()
+        waiters[0].kill()
+        waiters[0].join()
+    assert told[1].wait(SECONDS)
+    assert not told[0].is_set()
+    waiters[1].join()
+
+
 @each([Case("kept", None)])
 def test_a_lock_that_a_process_took_and_exited_is(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
     lock, rlock = context.Lock(), context.RLock()

@@ -2,6 +2,7 @@
 #include "channels.hpp"
 #include "recovery/recovery.hpp"
 #include "sync/barrier.hpp"
+#include "sync/condition.hpp"
 
 namespace shoal::exhaust {
 
@@ -115,6 +116,43 @@ class RecoverParty : public RecoveryScenario {
   sync::BarrierBody& body() const { return *object::body<sync::BarrierBody>(barrier); }
   uint32_t barrier = 0;
   Child peer;
+};
+
+// Killed as a waiter that had been notified: of two peers behind it one goes on in its place, the second too at most for a recovery begun twice.
+class RecoverWaiter : public RecoveryScenario {
+ public:
+  void check() override {
+    CHECK(result_of(peers[0]) == 10);
+    const uint32_t left = sync::count_waiters(body(), condition);
+    CHECK(left <= 1);
+    if (left == 1) CHECK(sync::notify(body(), condition, 1) == 1);
+    CHECK(result_of(peers[1]) == 10);
+  }
+  void finish() override { recovery::let_go(condition); }
+
+ private:
+  void set_up() override {
+    condition = make_object<sync::WaitersBody>(object::Kind::kCondition, [](sync::WaitersBody&) {});
+  }
+  void leave_behind() override {
+    sync::Waiter waiter;
+    CHECK(sync::enter(body(), condition, waiter));
+    CHECK(sync::notify(body(), condition, 1) == 1);
+  }
+  void before_steps() override {
+    for (Child& peer : peers)
+      peer = start_and_wait_until_asleep([&] {
+        sync::Waiter waiter;
+        sync::Wait wait;
+        CHECK(sync::enter(body(), condition, waiter));
+        const bool told = sync::sleep(waiter, wait) == sync::Waited::kYes;
+        sync::leave(body(), condition, waiter, told);
+        return told ? 10 : 11;
+      });
+  }
+  sync::WaitersBody& body() const { return *object::body<sync::WaitersBody>(condition); }
+  uint32_t condition = 0;
+  Child peers[2];
 };
 
 // Killed inside a channel's section, with a blob in its hands. `getting`: before the commit of a get, else of a put.
@@ -261,6 +299,7 @@ std::vector<Entry> recovery_operations() {
       {"recovery.lock", make<RecoverLock>},
       {"recovery.permit", make<RecoverPermit>},
       {"recovery.party", make<RecoverParty>},
+      {"recovery.waiter", make<RecoverWaiter>},
       {"recovery.get", make<RecoverSection, true, 0u>},
       {"recovery.put", make<RecoverSection, false, 0u>},
       {"recovery.put.joinable", make<RecoverSection, false, channel::kJoinable>},

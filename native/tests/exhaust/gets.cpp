@@ -247,6 +247,37 @@ class TaskDone final : public Joinable {
   Child peer;
 };
 
+// Nothing has been taken when the victim reports.
+class TaskDoneInAdvance final : public Joinable {
+ public:
+  TaskDoneInAdvance() : Joinable(1, {}) {}
+  void operate() override { task_done(); }
+  void check() override {
+    sync::Wait wait = at_once();
+    if (channel::join(channel, wait) != Result::kDone) CHECK(task_done());  // it had not come to that
+    CHECK(get_number(channel, soon()) == 1);
+    taken_before = 1;
+    Joinable::check();
+  }
+};
+
+// Of two messages one was reported in advance: the first that is taken, by whomever.
+class GetReported final : public Joinable {
+ public:
+  GetReported() : Joinable(2, {}) {}
+  void prepare() override {
+    Joinable::prepare();
+    CHECK(task_done());
+  }
+  void check() override {
+    if (taken == 0) CHECK(get_number(channel, soon()) == 1);
+    taken_before = taken == 0 ? 1 : 0;
+    sync::Wait wait = at_once();
+    CHECK(channel::join(channel, wait) != Result::kDone);
+    Joinable::check();
+  }
+};
+
 }  // namespace
 
 std::vector<Entry> get_operations() {
@@ -270,7 +301,9 @@ std::vector<Entry> get_operations() {
       {"channel.await.asleep", make<Await, false>},
       {"channel.await.given-up", make<Await, true>},
       {"channel.rouse", make<Rouse>},
+      {"channel.get.joinable.reported", make<GetReported>},
       {"channel.task-done", make<TaskDone>},
+      {"channel.task-done.in-advance", make<TaskDoneInAdvance>},
   };
 }
 

@@ -173,7 +173,9 @@ class ConditionScenario : public Scenario {
     sync::Waiter waiter;
     sync::Wait wait;
     if (!sync::enter(body(), condition, waiter)) return 12;
-    return sync::sleep(body(), condition, waiter, wait) == sync::Waited::kYes ? 10 : 11;
+    const bool told = sync::sleep(waiter, wait) == sync::Waited::kYes;
+    sync::leave(body(), condition, waiter, told);
+    return told ? 10 : 11;
   }
   uint32_t condition = 0;
 };
@@ -207,6 +209,37 @@ class WaitNotified final : public ConditionScenario {
     CHECK(sync::notify(body(), condition, 1) == 1);
     CHECK(result_of(peer) == 10);
   }
+};
+
+// Of two waiters the victim is notified. If it is killed before it goes on, the peer behind it is told in its place; else it is not.
+class WaitToldFirst final : public ConditionScenario {
+ public:
+  void operate() override { wait_once(); }
+  void victim_sleeps() override {
+    peer = start_and_wait_until_asleep([&] { return wait_once(); });
+    CHECK(sync::notify(body(), condition, 1) == 1);
+  }
+  void at_death() override { went_on = !has_waiter(victim.slot); }
+  void check() override {
+    if (peer.pid == 0) return;  // it never slept
+    if (went_on) {
+      CHECK(sync::count_waiters(body(), condition) == 1);
+      CHECK(sync::notify(body(), condition, 1) == 1);
+    }
+    CHECK(result_of(peer) == 10);
+    CHECK(sync::count_waiters(body(), condition) == 0);
+  }
+
+ private:
+  bool has_waiter(uint32_t slot) const {
+    for (uint32_t i = 0; i < arena::grown(arena::kNodeTable); ++i) {
+      const process::Node& n = process::node(i);
+      if (n.owner.load() == slot + 1 && n.object.load() == condition + 1) return true;
+    }
+    return false;
+  }
+  Child peer;
+  bool went_on = false;
 };
 
 // --- Barrier ------------------------------------------------------------------------------------------------------------
@@ -261,6 +294,7 @@ std::vector<Entry> wait_operations() {
       {"event.set", make<SetEvent>},
       {"condition.notify", make<Notify>},
       {"condition.wait", make<WaitNotified>},
+      {"condition.wait.told-first", make<WaitToldFirst>},
       {"barrier.arrive", make<Arrive, false>},
       {"barrier.arrive.action", make<Arrive, true>},
   };
