@@ -78,6 +78,24 @@ def use_what_comes(messages: Any, answers: Any) -> None:
     use(messages.get(timeout=20), answers)
 
 
+def use_what_comes_beside_its_own(messages: Any, answers: Any) -> None:
+    """Of a process that has made shared objects of its own before the first one comes."""
+    own = shoal.Event(), shoal.Queue()
+    answers.put(own)
+    theirs, counter = messages.get(timeout=20)
+    counter.value += 1
+    own[1].put("by its queue")
+    theirs.set()
+    answers.put(own[0].wait(20))
+
+
+def report_then_use_what_comes(messages: Any, answers: Any) -> None:
+    kept = shoal.Lock()
+    answers.put("has some")
+    use_what_comes_beside_its_own(messages, answers)
+    del kept
+
+
 def pass_on_what_comes(messages: Any, further: Any, answers: Any) -> None:
     further.put(messages.get(timeout=20))
     further.close()

@@ -165,6 +165,32 @@ def test_a_standard_process_uses_shoal_objects_that_come_by_a_standard_queue(our
     assert process.exitcode == 0
 
 
+def test_a_standard_process_that_has_shared_objects_of_its_own_is_of_its_parents_tree(theirs: Any):
+    event, value = shoal.Event(), shoal.Value("i", 41)
+    messages, answers = theirs.Queue(), theirs.Queue()
+    process = theirs.Process(target=tasks.use_what_comes_beside_its_own, args=(messages, answers))
+    process.start()
+    its_event, its_queue = answers.get(timeout=SECONDS)
+    messages.put((event, value))
+    assert event.wait(SECONDS)
+    assert its_queue.get(timeout=SECONDS) == "by its queue"
+    assert value.value == 42
+    its_event.set()
+    assert answers.get(timeout=SECONDS) is True
+    process.join(SECONDS)
+    assert process.exitcode == 0
+
+
+def test_a_process_that_knew_nothing_of_shared_objects_joins_the_tree_of_its_standard_child(method: str):
+    told = subprocess.run(
+        [sys.executable, "-W", "error", Path(__file__).parent / "foreign_parent.py", method],
+        check=True,
+        capture_output=True,
+        timeout=SECONDS,
+    ).stdout.decode()
+    assert told == "by its queue 42 True 0\n"
+
+
 def test_a_standard_process_passes_on_what_came_and_ends(theirs: Any):
     event = shoal.Event()
     queues = theirs.Queue(), theirs.Queue()

@@ -69,6 +69,10 @@ Status map_tables() {
 Status adopt_descriptor(int fd) {
   struct stat s;
   if (fstat(fd, &s) != 0) return Status::kSystem;
+  if (s.st_size != static_cast<off_t>(kArenaBytes)) {  // somebody's, or not yet an arena: reading it would be a SIGBUS
+    errno = EINVAL;
+    return Status::kSystem;
+  }
   fd_ = fd;
   device_ = s.st_dev;
   inode_ = s.st_ino;

@@ -130,7 +130,21 @@ void watch_forks() {
   watch_over_forks();
 }
 
+// For a process that the standard library has started there may be an arena already. False with an exception set.
+static bool join_relatives() {
+  PyObject* join = imported("shoal._runtime.relatives", "join");
+  if (join == nullptr) {
+    if (!PyErr_ExceptionMatches(PyExc_ImportError)) return false;
+    PyErr_Clear();  // the interpreter is ending
+    return true;
+  }
+  PyObject* done = PyObject_CallNoArgs(join);
+  Py_XDECREF(done);
+  return done != nullptr;
+}
+
 bool ensure_attached() {
+  if (!arena::attached() && !join_relatives()) return false;
   if (arena::attached()) {
     if (process::mine() != process::kNoSlot) return true;
     // A fork that ran no handlers of ours, or found no free slot.

@@ -6,18 +6,17 @@ in a pickle. The objects are kept alive through the slot until the child has end
 it takes another one: then only what the parent still holds is there.
 
 One that gets its first shared object later, by a standard queue or pipe, looks for the arena where the sender has it, among the sender's descriptors. Nothing
-but the sender keeps the object alive on that way.
+but the sender keeps the object alive on that way. One that has made something of its own before is of the sender's tree if they are parent and child (see ``relatives``).
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shoal import _native, _runtime
-from shoal._runtime import leaving
+from shoal._runtime import relatives
 
 if TYPE_CHECKING:
     from shoal._native import Reference
@@ -51,14 +50,13 @@ class _Whereabouts:
         descriptor = _runtime.ensure()
         found = os.fstat(descriptor)
         self.file = found.st_dev, found.st_ino
-        self.places = [(self.pid, descriptor), *_source]
+        self.places = [(self.pid, descriptor), *relatives.source]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _look, (self.places, self.file)
 
 
 _here: _Whereabouts | None = None
-_source: list[tuple[int, int]] = []  # the process where this one has found the arena, and its descriptor
 
 
 class _Carried(tuple[int, int, int, int]):  # noqa: SLOT001 - a tuple of this kind has room for none
@@ -110,7 +108,7 @@ def direct(reference: Reference) -> Reference:
 
 def _take(arena: Any, token: int) -> None:
     """Attach this process to the arena; once, however many pickles say so."""
-    _attach(arena.detach(), token)
+    relatives.attach(arena.detach(), token)
 
 
 def _look(places: list[tuple[int, int]], file: tuple[int, int]) -> None:
@@ -122,24 +120,11 @@ def _look(places: list[tuple[int, int]], file: tuple[int, int]) -> None:
             found = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
             status = os.fstat(found)
             if (status.st_dev, status.st_ino) == file:
-                _attach(found, 0)
-                _source[:] = [places[-1]]  # of those who had it before, the first: it will live longest
+                relatives.attach(found, 0)
+                relatives.source[:] = [places[-1]]  # of those who had it before, the first: it will live longest
                 _runtime.start_watcher()
             else:
                 os.close(found)
-
-
-def _attach(descriptor: int, token: int) -> None:
-    with _attaching:
-        if _native.arena_descriptor() < 0:
-            _runtime.attach(descriptor, token)
-            leaving.prepare()
-        elif descriptor != _native.arena_descriptor():
-            os.close(descriptor)
-
-
-_attaching = threading.Lock()
-_runtime.in_forked_child(_attaching._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def _arrived(_place: None, reference: Reference) -> Reference:
