@@ -296,9 +296,9 @@ def test_imap_gives_outcomes_in_order_whatever_order_they_come_in(order: list[in
     told = data.draw(st.integers(0, 12))
     for number, index in enumerate(order):
         if number == told:
-            results._set_length(12)
-        results.one(index, index * 2)
-    results._set_length(12)
+            results._arrivals._set_length(12)
+        results._arrivals.one(index, index * 2)
+    results._arrivals._set_length(12)
     assert list(results) == [index * 2 for index in range(12)]
 
 
@@ -306,18 +306,18 @@ def test_imap_gives_outcomes_in_order_whatever_order_they_come_in(order: list[in
 def test_unordered_imap_gives_each_outcome_once_even_if_settled_twice(order: list[int]) -> None:
     results = iterator(IMapUnorderedIterator)
     for index in order:
-        results.one(index, index)
-        results.one(index, index)
-    results._set_length(6)
+        results._arrivals.one(index, index)
+        results._arrivals.one(index, index)
+    results._arrivals._set_length(6)
     assert list(results) == order
 
 
 def test_imap_goes_on_after_a_failed_item() -> None:
     results = iterator(IMapIterator)
-    results.one(0, "a")
-    results.one(1, Failure(ValueError("b")))
-    results.one(2, "c")
-    results._set_length(3)
+    results._arrivals.one(0, "a")
+    results._arrivals.one(1, Failure(ValueError("b")))
+    results._arrivals.one(2, "c")
+    results._arrivals._set_length(3)
     assert next(results) == "a"
     with pytest.raises(ValueError, match="b"):
         next(results)

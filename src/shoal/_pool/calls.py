@@ -16,6 +16,7 @@ from shoal._pool.submitting import submit_call, submit_or_keep
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from shoal._pool.arrivals import Arrivals
     from shoal._pool.collector import Collector
     from shoal._pool.functions import Functions
 
@@ -174,8 +175,8 @@ class PoolCalls:
             iterable: the items; read in a thread of the pool.
             chunksize: items that make a task.
             buffersize: tasks handed in whose results have not been taken yet, at most: so much of `iterable` is read ahead. When ``join()`` is
-                called, no more of it is read. If None, about 4,096 items are read ahead, and ``join()`` waits until all of them have been worked
-                on.
+                called, or nobody has the iterator any more, no more of it is read. If None, about 4,096 items are read ahead; ``join()`` waits
+                until all of them have been worked on, and so they are if nobody has the iterator any more.
 
         Raises:
             ValueError: if the pool is not running, or `chunksize` or `buffersize` is less than 1.
@@ -184,7 +185,7 @@ class PoolCalls:
         self._check_running()
         _check_sizes(chunksize, buffersize)
         result = IMapIterator(self)
-        self._stream(result, func, iterable, chunksize, buffersize)
+        self._stream(result._arrivals, func, iterable, chunksize, buffersize)
         return result
 
     def imap_unordered(
@@ -199,7 +200,7 @@ class PoolCalls:
         self._check_running()
         _check_sizes(chunksize, buffersize)
         result = IMapUnorderedIterator(self)
-        self._stream(result, func, iterable, chunksize, buffersize)
+        self._stream(result._arrivals, func, iterable, chunksize, buffersize)
         return result
 
     def _prepare_map(
@@ -289,7 +290,7 @@ class PoolCalls:
 
     def _stream(
         self,
-        result: IMapIterator,
+        result: Arrivals,
         func: Callable[..., Any],
         iterable: Iterable[Any],
         chunksize: int,

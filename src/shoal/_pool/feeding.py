@@ -50,7 +50,7 @@ class Source:
         chunks: sizes of chunks; None for one task an item.
         buffersize: for ``imap``: items on their way and outcomes not yet taken, at most; None for no limit.
         stream: whether it is an ``imap``.
-        leavable: whether ``join()`` ends the input. Else ``join()`` lifts the limit, and waits until all of it has been worked on.
+        leavable: whether ``join()``, or the end of the iterator, ends the input. Else that lifts the limit, and all of it is worked on.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class Source:
         self.exhausted = False
         self.driven = False  # fed by the thread that waits for the job
         self.starved = False  # waits for the consumer to take outcomes
+        self._forsaken = False  # there is no consumer any more
         self._room_again: threading.Event | None = None
 
     @property
@@ -100,16 +101,20 @@ class Source:
         in_flight = len(self._job.open)
         if self._chunks is not None:
             allowed = min(allowed, self._chunks.in_flight - in_flight)
-        if self._buffersize is not None and not collector.joining:
+        if self._buffersize is not None and self._is_bounded():
             each = 1 if self._chunks is None else self._chunks.next_size(1)
             left = self._buffersize - (self.position - self._job._taken)
             if left < each:
-                self.starved = True  # first tell, then look: an outcome may be taken meanwhile
+                self.starved = True  # first tell, then look: an outcome may be taken meanwhile, or the consumer go
                 left = self._buffersize - (self.position - self._job._taken)
-            self.starved = left < each
+            self.starved = left < each and self._is_bounded()
             allowed = min(allowed, left // each)
         # A job with nothing on its way always gets something, or it would never be woken.
         return max(allowed, 0 if in_flight or self.starved else 1)
+
+    def _is_bounded(self) -> bool:
+        """Whether what has not been taken counts."""
+        return not (self._forsaken or self._collector.joining)
 
     def hungry(self) -> bool:
         """Whether it is time to feed: not for a single task, if there are many on their way."""
@@ -131,6 +136,14 @@ class Source:
                 self._room_again.set()
             else:
                 self._collector.feed_later(self)
+
+    def forsake(self) -> None:
+        """The consumer has gone, and with it the limit; an input that may be left ends. Called by a finalizer, so it takes no lock."""
+        self._forsaken = True
+        has_thread = self._room_again is not None  # which looks by itself
+        if self.starved and not has_thread and not self._collector.terminating:
+            self.starved = False
+            self._collector.feed_later(self)
 
     def wait_for_room(self) -> None:
         """Sleep, in a feeding thread, until the consumer has taken outcomes or the table has room; a moment at most."""
@@ -171,7 +184,7 @@ class Source:
 
     def _left(self) -> bool:
         """Whether nobody is going to take what is still to come: then the input ends here."""
-        if self._leavable and self._collector.joining:
+        if self._leavable and not self._is_bounded():
             self._end()
             return True
         return False

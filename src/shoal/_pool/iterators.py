@@ -1,74 +1,43 @@
 """What ``imap`` and ``imap_unordered`` return.
 
-Outcomes may be settled twice, the second time in the middle of the first (see ``ledger``). So they are put into a *batch*, an iterator that can be read to its end once and counts them
-as its last act; and a batch is emptied into what the consumer takes from in one C call.
+It is apart from the job that the pool works on (``arrivals``), so that it can be seen when nobody has it any more: then the job goes on, as in the standard library, but its outcomes are dropped.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from itertools import chain
-from operator import add, setitem
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shoal import _standard
-from shoal._pool.failures import FAILURES
-from shoal._pool.results import job_counter
-from shoal._pool.waiting import Awaited
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from shoal._pool.collector import Collector
+from shoal._pool.arrivals import Arrivals, UnorderedArrivals
 
 __all__ = ["IMapIterator", "IMapUnorderedIterator"]
 
 TimeoutError = _standard.context.TimeoutError  # noqa: A001 - the standard library's name for it
 
-REMEMBERED = 1 << 16  # batches of which an unordered iterator knows that it has had them; more than an inbox can repeat
-EMPTIED: Any = iter(())
 
-
-class IMapIterator(Awaited):
-    """The iterator of ``imap``. Batches are kept until all before them are there.
+class IMapIterator:
+    """The iterator of ``imap``: outcomes in the order of the items.
 
     Args:
-        pool: the pool, kept alive until the last outcome has arrived.
+        pool: the pool.
     """
 
+    _kind: type[Arrivals] = Arrivals
+
     def __init__(self, pool: Any) -> None:
-        super().__init__()
-        self._pool = pool
-        self._collector: Collector = pool._collector
-        self._job = next(job_counter)
-        self._cache: dict[int, Any] = pool._cache
-        self._items: deque[tuple[bool, Any]] = deque()
-        self._count = [0]  # see _index
-        self._length: int | None = None  # known when the input has ended
-        # Batches by their first item; of `imap_unordered` those that were emptied, too.
-        self._unsorted: dict[int, Iterator[tuple[bool, Any]]] = {}
-        self._broken: BaseException | None = None
-        self.open: set[int] = set()
-        self._cache[self._job] = self
+        self._arrivals = self._kind(pool)
+        # What the standard library's has, and patches of its pool use.
+        self._job = self._arrivals._job
+        self._set = self._arrivals._set
+        self._set_length = self._arrivals._set_length
+
+    def __del__(self) -> None:
+        arrivals = getattr(self, "_arrivals", None)  # there may have been no pool
+        if arrivals is not None:
+            arrivals.forsake()
 
     def __iter__(self) -> IMapIterator:
         return self
-
-    @property
-    def _index(self) -> int:  # items before it have been put into _items
-        return self._count[0]
-
-    @property
-    def _taken(self) -> int:  # outcomes that the consumer has taken
-        return self._count[0] - len(self._items)
-
-    @property
-    def _over(self) -> bool:
-        return self._index == self._length or self._broken is not None
-
-    @property
-    def _done(self) -> bool:  # there is something to take
-        return bool(self._items) or self._over
 
     def next(self, timeout: float | None = None) -> Any:
         """Wait for the next outcome and return it.
@@ -81,7 +50,8 @@ class IMapIterator(Awaited):
             multiprocessing.TimeoutError: if it has not arrived in time.
             BaseException: what the call raised; the next one may be asked for all the same.
         """
-        source, items = self._source, self._items
+        arrivals = self._arrivals
+        source, items = arrivals._source, arrivals._items
         while True:
             try:
                 # No signal handler runs, and no other thread, between the two lines: what is raised before has taken nothing.
@@ -92,13 +62,10 @@ class IMapIterator(Awaited):
                 pass  # and no more: what is raised below, a Ctrl-C perhaps, has nothing to do with it
             if source is not None and source.starved:
                 source.eaten()
-            if self._over and not self._items:
-                self._pool = None
-                if self._broken is not None:
-                    error, self._broken, self._length = self._broken, None, self._index
-                    raise error from error.__cause__
+            if arrivals._over and not items:
+                arrivals.end()
                 raise StopIteration
-            if not self._collector.wait(self, timeout):
+            if not arrivals._collector.wait(arrivals, timeout):
                 raise TimeoutError
         if source is not None and source.starved:
             try:
@@ -112,85 +79,8 @@ class IMapIterator(Awaited):
 
     __next__ = next  # noqa: A003 - the method above, whose name the standard library chose
 
-    # --- the ledger's side ---
-
-    def one(self, index: int, payload: Any) -> None:
-        """Take the outcome of one item."""
-        failed = payload.__class__ in FAILURES
-        self._arrived(index, 1, ((not failed, payload.exception if failed else payload),))
-
-    def many(self, start: int, payloads: Sequence[Any]) -> None:
-        """Take outcomes of consecutive items, failures among them."""
-        self._arrived(
-            start,
-            len(payloads),
-            [(False, p.exception) if p.__class__ in FAILURES else (True, p) for p in payloads],
-        )
-
-    def gap(self, start: int, count: int, failure: Any) -> None:
-        """Take one failure that is that of several items. Each has it for its outcome: whoever counts items along with outcomes is not misled."""
-        self._arrived(start, count, ((False, failure.exception),) * count)
-
-    def _arrived(self, start: int, count: int, outcomes: Sequence[tuple[bool, Any]]) -> None:
-        unsorted, counted = self._unsorted, self._count
-        if start >= counted[0]:
-            unsorted.setdefault(start, self._batch(count, outcomes))
-        while (batch := unsorted.get(index := counted[0])) is not None:
-            self._items.extend(batch)
-            unsorted.pop(index, None)
-        self._have_arrived()
-
-    def _batch(self, count: int, outcomes: Sequence[tuple[bool, Any]]) -> Iterator[tuple[bool, Any]]:
-        """Make a batch: at its end ``_count[0] += count`` is done, in C.
-
-        Reading it makes no object that the garbage collector knows: where one is made, it may run, and finalizers with it, and signal handlers in these.
-        """
-        counted = self._count
-        note = map(setitem, (counted,), (0,), map(add, map(counted.__getitem__, (0,)), (count,)))
-        return chain(iter(outcomes), filter(None, note))
-
-    def _have_arrived(self) -> None:
-        if self._bells:
-            self._wake()
-        if self._count[0] == self._length:
-            self._complete()
-
-    def closed(self, _task: int) -> None:
-        """Learn that a task is over."""
-
-    def fail(self, error: BaseException) -> None:
-        """End the iteration with an exception, after what has arrived."""
-        if not self._over:
-            self._broken = error
-        self._complete()
-
-    drop = fail
-
-    def _set(self, i: int, obj: tuple[bool, Any]) -> None:
-        """Take an outcome as the standard library's pool hands it over: ``(success, value)``."""
-        self._arrived(i, 1, (obj,))
-
-    def _set_length(self, length: int) -> None:
-        """Learn how many outcomes there will be."""
-        self._length = length
-        if self._index == length:
-            self._complete()
-
-    def _complete(self) -> None:
-        self._cache.pop(self._job, None)
-        self._collector.finished(self)
-        self._pool = None
-        if self._bells:
-            self._wake()
-
 
 class IMapUnorderedIterator(IMapIterator):
     """The iterator of ``imap_unordered``: outcomes in the order of their arrival."""
 
-    def _arrived(self, start: int, count: int, outcomes: Sequence[tuple[bool, Any]]) -> None:
-        batches = self._unsorted
-        if len(batches) > REMEMBERED:
-            batches.clear()
-        self._items.extend(batches.setdefault(start, self._batch(count, outcomes)))
-        batches[start] = EMPTIED
-        self._have_arrived()
+    _kind = UnorderedArrivals
