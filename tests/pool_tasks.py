@@ -33,6 +33,10 @@ def die_by(signal_name: str) -> None:
     time.sleep(60)
 
 
+def become(program: str, *arguments: str) -> None:
+    os.execvp(program, [program, *arguments])
+
+
 def die_of(how: int | str) -> None:
     if isinstance(how, str):
         die_by(how)

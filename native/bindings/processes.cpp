@@ -158,6 +158,15 @@ PyObject* slot_state(PyObject*, PyObject* obj) {
   return PyUnicode_FromString("gone");
 }
 
+// The kernel marks the token of who dies, and of who becomes another program.
+PyObject* slot_abandoned(PyObject*, PyObject* obj) {
+  process::Token token = 0;
+  if (!token_argument(obj, token)) return nullptr;
+  const uint32_t index = process::slot_of(token);
+  const bool says_dead = process::token_says_dead(index);  // first: the slot may go to another process meanwhile
+  return PyBool_FromLong(says_dead && process::names(token, process::slot(index).word.load()));
+}
+
 PyObject* set_exit_code(PyObject*, PyObject* args) {
   int code = 0, clean = 1;
   if (!PyArg_ParseTuple(args, "i|p", &code, &clean)) return nullptr;
@@ -252,6 +261,9 @@ PyMethodDef functions[] = {
     {"slot_claimed_by", slot_claimed_by, METH_O,
      "slot_claimed_by(token): the process that took the slot, gone or not; 0: none has, or it is not known any more."},
     {"slot_state", slot_state, METH_O, "slot_state(token): 'reserved', 'live' or 'gone'."},
+    {"slot_abandoned", slot_abandoned, METH_O,
+     "slot_abandoned(token): whether the process has died, or become another program, and what it held is not back "
+     "yet."},
     {"set_exit_code", set_exit_code, METH_VARARGS,
      "set_exit_code(code, clean=True): this process is about to leave; clean: no other thread is in the middle of "
      "anything."},

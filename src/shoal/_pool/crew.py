@@ -8,7 +8,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from shoal import _standard
+from shoal import _native, _standard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Crew", "Member"]
 
 TERMINATE_SECONDS = 1.0  # between SIGTERM and SIGKILL
-GONE_SECONDS = 0.5  # between the moment at which a dying process closes its descriptors, and its end
+GONE_SECONDS = 0.2  # between the moment at which a dying process gives up its locks and descriptors, and its end
 KILL_SECONDS = 5.0  # how long to wait for the kernel to take a killed process away
 STARTUP_SECONDS = 5.0  # a replacement made by fork that has not said a word by then is stuck (a lock held at the fork)
 STRANGERS = 1024  # workers that are remembered for what they said, before they are known
@@ -35,7 +35,7 @@ class Member:
         replacement: whether it was started later than with the pool.
     """
 
-    __slots__ = ("fileno", "process", "ready", "replacement", "since", "started")
+    __slots__ = ("fileno", "process", "ready", "replacement", "since", "started", "token")
 
     def __init__(self, process: Any, *, replacement: bool) -> None:
         self.process = process
@@ -45,6 +45,11 @@ class Member:
         self.replacement = replacement
         sentinel = getattr(process, "sentinel", None)
         self.fileno: int | None = sentinel if isinstance(sentinel, int) else None
+        self.token: int = getattr(getattr(process, "_popen", None), "_token", 0)
+
+    def has_become_another_program(self) -> bool:
+        """Whether its task has put one in its place (``os.exec…``), or it is about to end: a sentinel tells of the end only."""
+        return self.token != 0 and _native.slot_abandoned(self.token)
 
 
 class Crew:
@@ -128,19 +133,25 @@ class Crew:
         return None
 
     def any_gone(self, timeout: float = 0.0) -> bool:
-        """Whether a worker has ended. Looks at sentinels only: nobody's exit status is taken.
+        """Whether a worker has ended, or is one no more. Nobody's exit status is taken.
 
         Args:
             timeout: seconds to wait for it.
         """
-        return bool(self._poll.poll(timeout * 1000)) if self._watched else False
+        if self._watched and self._poll.poll(timeout * 1000):
+            return True
+        return any(member.has_become_another_program() for member in self.members())
 
     def gone(self) -> list[Member]:
         """The workers that have ended; their exit codes are known then."""
         ready = {descriptor for descriptor, _ in self._poll.poll(0)} if self._watched else set()
         found = []
         for member in self.members():
-            if member.fileno in ready or (member.fileno is None and member.process.exitcode is not None):
+            if (
+                member.fileno in ready
+                or (member.fileno is None and member.process.exitcode is not None)
+                or member.has_become_another_program()
+            ):
                 self.see_off(member)
                 found.append(member)
         return found
