@@ -1,8 +1,9 @@
 """Carries tasks over queues that a subclass of ``Pool`` brought (an overridden ``_setup_queues``: PyTorch, joblib).
 
 The queues are like ``SimpleQueue``: in the worker ``get`` and ``put``; in the application the pool's ``_quick_put`` and ``_quick_get``, and
-a ``_reader`` to wait for. A worker reports what it has taken before it runs it, so a task is known to be lost when its worker dies, unless that happens
-between taking and reporting.
+a ``_reader`` to wait for. They have picklers of their own, so a message can only be loaded as a whole. Its first part is a :class:`Head`, which says whose
+it is as soon as it is loaded: before the rest, which may raise, or kill whoever loads it. In a worker that is also when it reports what it has taken, so a task is known to be lost when its
+worker dies.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from collections import deque
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from shoal import _standard
+from shoal._pool.failures import FAILURES, Failure, NotRun, is_outcome
 from shoal._pool.functions import LearnedFunctions
 from shoal.reduction import ForkingPickler
 
@@ -27,6 +30,59 @@ TAKEN = 0  # in place of a task's number: (pid, task)
 END = object()  # the sending thread may leave
 STEP_SECONDS = 0.002  # of work between two signs of life within a chunk
 LIMIT = 512  # messages that one `collect` returns at most
+
+
+class Loading(threading.local):
+    """What is being loaded in this thread.
+
+    Attributes:
+        head: the number of the task, and whether it ends with the message; None: nothing that is known.
+        report: told the number before the rest is loaded.
+    """
+
+    head: tuple[int, bool] | None = None
+    report: Callable[[int], object] | None = None
+
+    def begin(self, report: Callable[[int], object] | None = None) -> None:
+        """Forget what was loaded before."""
+        self.head, self.report = None, report
+
+
+_loading = Loading()
+
+
+class Head:
+    """The number of a task in a message; it is loaded as that.
+
+    Args:
+        task: the number.
+        last: whether the task ends with the message.
+    """
+
+    __slots__ = ("_last", "_task")
+
+    def __init__(self, task: int, last: bool) -> None:
+        self._task = task
+        self._last = last
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _head, (self._task, self._last)
+
+
+def _head(task: int, last: bool) -> int:
+    if _loading.report is not None:
+        _loading.report(task)
+    _loading.head = task, last
+    return task
+
+
+class NotLoaded(Failure):
+    """Stands for outcomes that cannot be loaded in the application."""
+
+    __slots__ = ()
+
+
+FAILURES.add(NotLoaded)
 
 
 class QueueEnd:
@@ -46,6 +102,8 @@ class QueueEnd:
         self._get = get or outqueue.get
         self._reader = outqueue._reader
         self._running: dict[int, int] = {}  # by pid
+        self._unsent: deque[tuple[int, bool, Any]] = deque()  # failures of tasks that the queue's own pickler refuses
+        self._unread: deque[tuple[int, bool, Any]] = deque()  # of messages in which Ctrl-C came
         self._outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._sender: threading.Thread | None = None
         self._bell, self._bell_writer = os.pipe()
@@ -72,14 +130,21 @@ class QueueEnd:
         self._outgoing.put(message)
 
     def _send_all(self) -> None:
-        with suppress(OSError, EOFError, ValueError):
-            while (message := self._outgoing.get()) is not END:
-                self._put(message)
+        while (message := self._outgoing.get()) is not END:
+            try:
+                self._put(None if message is None else (Head(message[0], True), message[1]))
+            except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
+                if message is not None:
+                    self._unsent.append((message[0], True, Failure(error)))
+                    self.wake()
 
     def collect(self, timeout: float | None) -> list[tuple[int, bool, Any]]:
         """Wait for messages; none after `timeout` seconds, or when woken."""
         deadline = None if timeout is None else monotonic() + timeout
         found: list[tuple[int, bool, Any]] = []
+        for waiting in (self._unread, self._unsent):
+            while waiting:
+                found.append(waiting.popleft())
         while len(found) < LIMIT:
             left = 0.0 if found else (None if deadline is None else max(0.0, deadline - monotonic()))
             ready = _standard.connection.wait([self._reader, self._bell], left)
@@ -88,13 +153,26 @@ class QueueEnd:
                     os.read(self._bell, 4096)
             if self._reader not in ready:
                 break
-            task, last, payload = self._get()
+            task, last, payload = self._load()
             if task == TAKEN:
                 pid, taken = payload
                 self._running[pid] = taken
             else:
                 found.append((task, last, payload))
         return found
+
+    def _load(self) -> tuple[int, bool, Any]:
+        _loading.begin()
+        try:
+            message: tuple[int, bool, Any] = self._get()
+        except BaseException as error:
+            if _loading.head is None:
+                raise
+            message = (*_loading.head, NotLoaded(error))
+            if not is_outcome(error):
+                self._unread.append(message)
+                raise
+        return message
 
     def wake(self) -> None:
         """Make ``collect`` return."""
@@ -138,16 +216,25 @@ class QueueWorkerEnd:
 
     def claim(self) -> tuple[int, Any] | None:
         """Wait for a task; None when there will be no more."""
-        message: tuple[int, Any] | None = self._inqueue.get()
+        _loading.begin(self._report)
+        try:
+            message: tuple[int, Any] | None = self._inqueue.get()
+        except BaseException as error:
+            if _loading.head is None:
+                raise
+            return _loading.head[0], NotRun(error)
+        finally:
+            _loading.report = None
         if message is None:
             self._inqueue.put(None)
-            return None
-        self._outqueue.put((TAKEN, False, (self.identity, message[0])))
         return message
+
+    def _report(self, task: int) -> None:
+        self._outqueue.put((TAKEN, False, (self.identity, task)))
 
     def publish(self, task: int, last: bool, payload: Any) -> None:
         """Send an outcome; if it cannot be pickled, raise that and send nothing."""
-        self._outqueue.put((task, last, payload))
+        self._outqueue.put((Head(task, last), last, payload))
 
     def run(
         self,

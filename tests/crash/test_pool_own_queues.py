@@ -1,0 +1,82 @@
+"""The same promises where a subclass of ``Pool`` brought queues of its own, which pickle and load a message as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pool_tasks as tasks
+import pytest
+from crash_table import SECONDS, Case, each, raised_by
+from test_pool_deaths import TASKS
+
+from shoal.errors import WorkerLostError
+from shoal.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class OwnQueues(Pool):
+    """As joblib's and PyTorch's pools."""
+
+    def _setup_queues(self) -> None:
+        self._inqueue: Any = self._ctx.SimpleQueue()
+        self._outqueue: Any = self._ctx.SimpleQueue()
+        self._quick_put = self._inqueue._writer.send
+        self._quick_get = self._outqueue._reader.recv
+
+
+@pytest.fixture
+def pool(context: Any) -> Iterator[Pool]:
+    with OwnQueues(2, context=context) as pool:
+        yield pool
+
+
+@each(TASKS)
+def test_a_task_among_twenty_others_fails_alone_if_it(case: Case, method: str, pool: Pool) -> None:  # noqa: ARG001
+    function, arguments = case.act
+    results = [
+        pool.apply_async(function, arguments) if i == 7 else pool.apply_async(tasks.double, (i,)) for i in range(21)
+    ]
+    case.outcome(raised_by(lambda: results.pop(7).get(SECONDS)))
+    assert [result.get(SECONDS) for result in results] == [2 * i for i in range(21) if i != 7]
+
+
+@each([Case("one by one", 1), Case("in chunks", 4)])
+def test_items_that_cannot_be_loaded_fail_alone(case: Case, method: str, pool: Pool) -> None:  # noqa: ARG001
+    items = [tasks.LoadsNowhere() if i in {2, 9} else i for i in range(12)]
+    results = pool.imap(tasks.double, items, chunksize=case.act)
+    for i in range(12):
+        if i in {2, 9}:
+            assert "not to be loaded" in str(raised_by(lambda: results.next(SECONDS)))
+        else:
+            assert results.next(SECONDS) == 2 * i
+    assert pool.map(tasks.double, range(5)) == [0, 2, 4, 6, 8]
+
+
+@each([Case("the item that it had taken", None)])
+def test_a_worker_that_dies_of_loading_costs(case: Case, method: str, pool: Pool) -> None:  # noqa: ARG001
+    results = pool.imap(tasks.double, [1, tasks.KillsWhoLoadsIt(), 3])
+    assert results.next(SECONDS) == 2
+    assert isinstance(raised_by(lambda: results.next(SECONDS)), WorkerLostError)
+    assert results.next(SECONDS) == 6
+
+
+@each([Case("fails with that", None)])
+def test_a_task_that_the_queues_own_pickler_refuses(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    class Choosy(OwnQueues):
+        def _setup_queues(self) -> None:
+            super()._setup_queues()
+            send = self._quick_put
+
+            def put(message: Any) -> None:
+                if message is not None and message[1][2] == (13,):
+                    raise LookupError("the pickler does not like it")
+                send(message)
+
+            self._quick_put = put
+
+    with Choosy(2, context=context) as pool:
+        results = [pool.apply_async(tasks.double, (i,)) for i in range(11, 16)]
+        assert isinstance(raised_by(lambda: results.pop(2).get(SECONDS)), LookupError)
+        assert [result.get(SECONDS) for result in results] == [22, 24, 28, 30]
