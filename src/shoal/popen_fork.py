@@ -116,8 +116,8 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
     def _launch_with_pipes(self, process_obj: Any) -> None:
         """The way of the standard library, for systems without pidfds."""
         context, replaced = unless_in_force(process_obj._start_method), replaces_bootstrap(process_obj)
-        parent_reads, child_holds = os.pipe()
-        child_reads, parent_holds = os.pipe()
+        parent_reads, child_holds = _runtime.pipe()
+        child_reads, parent_holds = _runtime.pipe()
         self._descriptors = (parent_reads, parent_holds)
         from shoal._runtime.threads import announce_fork  # noqa: PLC0415 - rarely needed
 

@@ -70,7 +70,7 @@ class Popen(popen_spawn_posix.Popen):
         try:
             parent = _runtime.own_pidfd()
             if parent < 0:
-                parent, held = os.pipe()
+                parent, held = _runtime.pipe()
                 temporary.append(parent)
                 self._descriptors = (held,)
             tracker = running_tracker()
