@@ -6,6 +6,7 @@ import multiprocessing.queues
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -49,6 +50,60 @@ def test_cpu_count_obeys_the_cgroups_quota(monkeypatch):
 def test_what_the_user_says_wins_on_every_version():
     assert counted(PYTHON_CPU_COUNT="7") == 7
     assert counted("-X", "cpu_count=5") == 5
+
+
+# --- daemons ------------------------------------------------------------------------------------------------------------
+
+STUBBORN_DAEMON = """
+import multiprocessing.util
+import os
+import signal
+import sys
+import time
+import shoal
+from shoal import popen_fork
+
+def refuse(way, ready):
+    if way == "blocks":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    elif way == "ignores":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ready.set()
+    while True:
+        signal.pause()
+
+def state(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+if __name__ == "__main__":
+    method, way = sys.argv[1:]
+    if way != "is stopped":
+        popen_fork.DAEMON_SECONDS = 0.2
+    context = shoal.get_context(method)
+    ready = context.Event()
+    process = context.Process(target=refuse, args=(way, ready), daemon=True)
+    process.start()
+    ready.wait()
+    if way == "is stopped":
+        os.kill(process.pid, signal.SIGSTOP)
+        while state(process.pid) != "T":
+            time.sleep(0.001)
+    multiprocessing.util.Finalize(None, lambda: print(process.exitcode), exitpriority=-1)
+"""
+
+
+@methods
+@pytest.mark.parametrize(
+    ("way", "ended_by"),
+    [("is stopped", signal.SIGTERM), ("blocks", signal.SIGKILL), ("ignores", signal.SIGKILL)],
+)
+def test_a_daemon_that_does_not_heed_sigterm_does_not_keep_its_program_from_ending(tmp_path, method, way, ended_by):
+    program = tmp_path / "program.py"
+    program.write_text(STUBBORN_DAEMON, encoding="utf-8")
+    line = [sys.executable, str(program), method, way]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == (f"{-ended_by}\n", "", 0)
 
 
 # --- put ----------------------------------------------------------------------------------------------------------------

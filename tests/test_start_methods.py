@@ -434,6 +434,42 @@ def test_children_that_are_no_daemons_are_joined_at_exit_and_daemons_terminated(
     assert time.monotonic() - begin < 300
 
 
+WITHOUT_STANDARD_DESCRIPTORS = """
+import os
+import sys
+import shoal
+
+def answer(end, event):
+    end.send(end.recv() + 1)
+    event.set()
+
+def double(x):
+    return x * 2
+
+if __name__ == "__main__":
+    told = os.dup(1)
+    os.closerange(0, 3)
+    context = shoal.get_context(sys.argv[1])
+    event = context.Event()
+    taken = [name for name in os.listdir("/proc/self/fd") if name in "12"]  # the listing itself is 0
+    end, other = context.Pipe()  # an end under one of their numbers is an argument like any other
+    process = context.Process(target=answer, args=(other, event))
+    process.start()
+    end.send(1)
+    event.wait()
+    process.join()
+    with context.Pool(1) as pool, context.Manager() as manager:
+        result = pool.map(double, manager.list([1, 2]))
+    os.write(told, repr((taken, end.recv(), process.exitcode, result)).encode())
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_program_that_has_closed_its_standard_descriptors_starts_processes(tmp_path: Path, method: str):
+    done = run_program(tmp_path / "program.py", WITHOUT_STANDARD_DESCRIPTORS, "program.py", method)
+    assert (done.stdout, done.returncode) == ("([], 2, 0, [2, 4])", 0)
+
+
 def test_a_replaced_bootstrap_runs_in_the_child(monkeypatch: pytest.MonkeyPatch):
     original: Callable[..., int] = multiprocessing.process.BaseProcess._bootstrap
 

@@ -30,7 +30,7 @@ PyObject* arena_attach(PyObject*, PyObject* args) {
     return nullptr;
   }
   fcntl(fd, F_SETFD, FD_CLOEXEC);
-  if (const arena::Status s = arena::attach(fd); s != arena::Status::kOk) return raise_status(s);
+  if (const arena::Status s = arena::attach(os::above_standard(fd)); s != arena::Status::kOk) return raise_status(s);
   watch_forks();
   if (!process::claim(token))
     return PyErr_Format(PyExc_OSError, "more than %d processes of one tree use shoal", static_cast<int>(arena::kSlots));

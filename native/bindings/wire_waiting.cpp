@@ -44,7 +44,7 @@ bool check_readable(const Wire* w) {
 }
 
 bool open_epoll(Wire* w, uint32_t of_bell) {
-  w->epoll = epoll_create1(EPOLL_CLOEXEC);
+  w->epoll = os::above_standard(epoll_create1(EPOLL_CLOEXEC));
   if (w->epoll < 0) return false;
   epoll_event event{EPOLLIN | EPOLLRDHUP, {.u32 = kOfSocket}};
   epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->socket, &event);

@@ -29,8 +29,8 @@ bool asks(const Lent& pipe) { return !is_empty(at(pipe.incoming)->ring); }
 }  // namespace
 
 bool Multiplexer::open() {
-  epoll_ = epoll_create1(EPOLL_CLOEXEC);
-  news_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  epoll_ = os::above_standard(epoll_create1(EPOLL_CLOEXEC));
+  news_ = os::above_standard(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   closed_ = epoll_ < 0 || news_ < 0 || !add(epoll_, news_, EPOLLIN | EPOLLET, 0);
   return !closed_;
 }

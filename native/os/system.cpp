@@ -97,13 +97,22 @@ bool has_futex_waitv() {
   return state == 1;
 }
 
+int above_standard(int fd) {
+  if (fd < 0 || fd > STDERR_FILENO) return fd;
+  const int copy = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  const int error = errno;
+  close(fd);
+  errno = error;
+  return copy;
+}
+
 int memfd(const char* name) {
   int fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);  // vm.memfd_noexec=2 refuses anything else
   if (fd < 0 && errno == EINVAL) fd = memfd_create(name, MFD_CLOEXEC);
-  return fd;
+  return above_standard(fd);
 }
 
-int pidfd_open(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
+int pidfd_open(pid_t pid) { return above_standard(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
 
 int pidfd_kill(int pidfd, int signal) {
   return static_cast<int>(syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));

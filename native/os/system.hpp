@@ -65,8 +65,12 @@ Wake futex_wait_either(Word& first, uint32_t first_expected, Word& second, uint3
 // Wakes at most `count` sleepers; returns how many there were.
 int futex_wake(Word& word, int count);
 
-int memfd(const char* name);            // close-on-exec; -1 and errno
-int pidfd_open(pid_t pid);              // close-on-exec; -1 and errno
+// The descriptor, or a copy in its place that is not one of the standard three. A program that has closed its own gives their numbers to whatever is
+// opened next, and then prints into it, or hands something else to its children there. Close-on-exec; -1 and errno.
+int above_standard(int fd);
+
+int memfd(const char* name);            // close-on-exec, above the standard three; -1 and errno
+int pidfd_open(pid_t pid);              // the same
 int pidfd_kill(int pidfd, int signal);  // 0, or -1 and errno
 bool has_futex_waitv();                 // probed once
 uint64_t start_ticks(pid_t pid);        // start time of a process in clock ticks since boot, 0 if there is none

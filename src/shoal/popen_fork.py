@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
-_flush_std_streams = _standard.util._flush_std_streams  # type: ignore[attr-defined]
+_util: Any = _standard.util
+_flush_std_streams = _util._flush_std_streams
 UNKNOWN = 255  # the exit code when nobody can tell, as in the standard library
+DAEMON_SECONDS = 10.0  # that a daemon has to clean up when the program ends, between SIGTERM and SIGKILL
 CLAIM_SECONDS = 1.0  # that a forked child has to take its slot, which is the first that it does
 
 
@@ -44,11 +46,13 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
     _token = 0
     _fork_before = 0  # the slot of the fork before this one
     _reaping: threading.Lock
+    _kill_at: float | None = None  # on the monotonic clock: the program ends, and joins what it has terminated
     _descriptors: tuple[int, ...] = ()  # what `close` closes
 
     def __init__(self, process_obj: Any) -> None:
         _flush_std_streams()
         self._owner = os.getpid()
+        self._daemon = process_obj.daemon
         self.returncode = None  # set later, by whichever thread learns of the end (see `_pool.waiting.Awaited`)
         self._reaping = threading.Lock()
         try:
@@ -116,8 +120,8 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
     def _launch_with_pipes(self, process_obj: Any) -> None:
         """The way of the standard library, for systems without pidfds."""
         context, replaced = unless_in_force(process_obj._start_method), replaces_bootstrap(process_obj)
-        parent_reads, child_holds = os.pipe()
-        child_reads, parent_holds = os.pipe()
+        parent_reads, child_holds = _runtime.pipe()
+        child_reads, parent_holds = _runtime.pipe()
         self._descriptors = (parent_reads, parent_holds)
         from shoal._runtime.threads import announce_fork  # noqa: PLC0415 - rarely needed
 
@@ -157,8 +161,12 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         Returns:
             The exit code, or None if the child is still alive after the timeout.
         """
-        if self.returncode is None and timeout is not None and not _native.has_ended(self.sentinel, timeout):
-            return None
+        if self.returncode is None:
+            if timeout is not None and not _native.has_ended(self.sentinel, timeout):
+                return None
+            until = self._kill_at
+            if until is not None and not _native.has_ended(self.sentinel, max(0.0, until - time.monotonic())):
+                self.kill()
         # Its end has come, or is waited for: only then may this block.
         return self.poll(0)
 
@@ -195,6 +203,13 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
     def interrupt(self) -> None:
         """Send SIGINT."""
         self._send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        """Send SIGTERM. At the end of the program, which joins its daemons, a stopped one is let go on as well, and what has not ended in time is killed."""
+        super().terminate()
+        if self._daemon and _util._exiting:
+            self._send_signal(signal.SIGCONT)
+            self._kill_at = time.monotonic() + DAEMON_SECONDS
 
     def close(self) -> None:
         """Close the sentinel and whatever else is held for the child."""

@@ -8,6 +8,7 @@ Relies on ``shoal.spawn``. Promises that what cannot be pickled raises in `start
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from shoal import _alias, _native, _runtime, _standard, popen_fork, spawn
@@ -39,10 +40,19 @@ class Popen(popen_fork.Popen):
 
     def __init__(self, process_obj: Any) -> None:
         self._fds: list[int] = []
-        super().__init__(process_obj)
+        self._copies: list[int] = []
+        try:
+            super().__init__(process_obj)
+        finally:
+            for fd in self._copies:
+                os.close(fd)
 
     def duplicate_for_child(self, fd: int) -> int:
         """Let the child inherit a descriptor; return its number there."""
+        if fd in programs.STANDARD and not os.get_inheritable(fd):
+            # It was opened after the program had closed its own. Under this number the child has nothing, either.
+            fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(programs.STANDARD))
+            self._copies.append(fd)
         self._fds.append(fd)
         return fd
 
@@ -62,16 +72,17 @@ class Popen(popen_fork.Popen):
         try:
             parent = _runtime.own_pidfd()
             if parent < 0:
-                parent, held = os.pipe()
+                parent, held = _runtime.pipe()
                 temporary.append(parent)
                 self._descriptors += (held,)
+            tracker, server = running_tracker(), _runtime.server_fd
             shared = {
-                "tracker_fd": running_tracker(),
+                "tracker_fd": None if tracker is None else self.duplicate_for_child(tracker),
                 "pipe_handle": file,
                 "parent_sentinel": parent,
                 "arena": slot.arena,
                 "token": slot.token,
-                "server_fd": _runtime.server_fd,
+                "server_fd": -1 if server < 0 else self.duplicate_for_child(server),
                 "alias": int(_alias.active()),
             }
             inherited = {
@@ -79,7 +90,7 @@ class Popen(popen_fork.Popen):
             }
             ended = None
             if _runtime.own_pidfd() < 0:
-                ended, writer = os.pipe()
+                ended, writer = _runtime.pipe()
                 temporary.append(writer)
                 inherited.add(writer)
                 self._descriptors += (ended,)

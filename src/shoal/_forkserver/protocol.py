@@ -21,6 +21,8 @@ import socket
 import struct
 from typing import NamedTuple
 
+from shoal._runtime import STDERR, above_standard
+
 __all__ = [
     "ENDED",
     "FAILED",
@@ -68,8 +70,15 @@ def server_program(common_fd: int, plan_fd: int) -> str:
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected sockets that keep messages apart."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Two connected sockets that keep messages apart, with descriptors above the standard three."""
+    first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return _above_standard(first), _above_standard(second)
+
+
+def _above_standard(sock: socket.socket) -> socket.socket:
+    if sock.fileno() > STDERR:
+        return sock
+    return socket.socket(sock.family, sock.type, sock.proto, above_standard(sock.detach()))
 
 
 def send(sock: Socket, data: bytes, descriptors: list[int]) -> None:

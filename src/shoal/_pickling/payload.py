@@ -13,6 +13,8 @@ import mmap
 import os
 import struct
 
+from shoal._runtime import above_standard
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +28,7 @@ SMALL = 64 * 1024  # bytes that are put together and written at once
 
 
 def write(parts: Sequence[Buffer]) -> int:
-    """Write parts into a new unnamed file; return its descriptor.
+    """Write parts into a new unnamed file; return its descriptor, which is above the standard three.
 
     Raises:
         OSError: if memory runs out (ENOSPC, ENOMEM).
@@ -71,14 +73,14 @@ def _aligned(offset: int) -> int:
 
 def _unnamed_file() -> int:
     try:
-        return os.memfd_create("shoal-start")
+        return above_standard(os.memfd_create("shoal-start"))
     except OSError as error:
         if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
             raise
         import tempfile  # noqa: PLC0415 - slow to import, and hardly ever needed
 
         with tempfile.TemporaryFile() as file:
-            return os.dup(file.fileno())
+            return above_standard(os.dup(file.fileno()))
 
 
 def _write_all(fd: int, view: memoryview) -> None:

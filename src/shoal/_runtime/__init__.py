@@ -10,6 +10,7 @@ Relies on ``shoal._native``. Promises that every function may be called from any
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 
 TYPE_CHECKING = False
@@ -17,18 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "above_standard",
     "answer_for_names",
     "attach",
     "ensure",
     "in_forked_child",
     "own_pidfd",
     "pidfd_of",
+    "pipe",
     "start_watcher",
 ]
 
 server_fd = -1  # the socket by which to ask the tree's fork server; -1 if none is known
 
 unseen_threads = 0  # this process's threads that `threading` does not know; see `shoal._runtime.threads`
+
+STDERR = 2  # the last of the standard descriptors
 
 LAST_BUT_ONE = -100_000  # of all finalizers: after those that take names away, before `leaving` says good-bye
 
@@ -74,8 +79,27 @@ def in_forked_child(hook: Callable[[], object]) -> None:
     os.register_at_fork(after_in_child=hook)
 
 
+def above_standard(fd: int) -> int:
+    """Return a descriptor, or a copy in its place that is not one of the standard three.
+
+    A program that has closed its own gives their numbers to whatever is opened next; and its children have under these numbers what it has itself.
+    """
+    if fd > STDERR:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, STDERR + 1)
+    finally:
+        os.close(fd)
+
+
+def pipe() -> tuple[int, int]:
+    """Make a pipe; return the descriptors to read from and to write to, above the standard three."""
+    reader, writer = os.pipe()
+    return above_standard(reader), above_standard(writer)
+
+
 def pidfd_of(pid: int) -> int:
-    """Open a descriptor that is readable once the process has ended; -1 where the kernel (or a sandbox) has none.
+    """Open a descriptor, above the standard three, that is readable once the process has ended; -1 where the kernel (or a sandbox) has none.
 
     The process must be a child that nobody else waits for, or else known to be alive: a number alone may mean another process by now. A process
     that is gone already gives a descriptor that is readable.
@@ -95,9 +119,9 @@ def pidfd_of(pid: int) -> int:
     if not pidfds_work:
         return -1
     try:
-        return os.pidfd_open(pid)
+        return above_standard(os.pidfd_open(pid))
     except ProcessLookupError:
-        ended, writer = os.pipe()
+        ended, writer = pipe()
         os.close(writer)
         return ended
 
