@@ -117,7 +117,7 @@ def _look(places: list[tuple[int, int]], file: tuple[int, int]) -> None:
         if _native.arena_descriptor() >= 0:
             return
         with suppress(OSError):  # it has gone, or belongs to somebody else
-            found = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
+            found = _runtime.above_standard(os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC))
             status = os.fstat(found)
             if (status.st_dev, status.st_ino) == file:
                 relatives.attach(found, 0)

@@ -36,7 +36,7 @@ def join() -> None:
         with suppress(OSError):  # it has gone, or is somebody else's
             for entry in os.scandir(f"/proc/{pid}/fd"):
                 if _target(entry.path) == ARENA:
-                    attach(os.open(entry.path, os.O_RDWR | os.O_CLOEXEC), 0)
+                    attach(_runtime.above_standard(os.open(entry.path, os.O_RDWR | os.O_CLOEXEC)), 0)
                     source[:] = [(pid, int(entry.name))]
                     _runtime.start_watcher()
                     return
