@@ -52,7 +52,7 @@ def _target(link: str) -> str:
 def _relatives() -> Iterator[int]:
     process = _standard.process
     parent = process.parent_process()
-    if parent is not None and parent.pid is not None:
+    if parent is not None and parent.pid is not None and parent.is_alive():  # else its number may be another's by now
         yield parent.pid
     for child in list(process._children):  # type: ignore[attr-defined]
         popen = getattr(child, "_popen", None)
