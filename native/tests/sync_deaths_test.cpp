@@ -103,9 +103,9 @@ void notification_of_the_dead_goes_to_the_next() {
   until([] { return shared->ready == 3; });
   CHECK(sync::count_waiters(*waiters.body, waiters.index) == 1);
   end(first, SIGKILL);
-  CHECK(recovery::recover_all() == 1);
+  const uint32_t recovered = recovery::recover_all();  // the second may have come to its end in the middle of this
   end(second, 0);
-  CHECK(recovery::recover_all() == 1);
+  CHECK(recovered + recovery::recover_all() == 2);
   CHECK(sync::count_waiters(*waiters.body, waiters.index) == 0);
 }
 
