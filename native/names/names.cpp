@@ -112,7 +112,7 @@ void free_row(uint32_t index, Word w) {
   if (word(index).compare_exchange_strong(w.raw, Word::make(State::kFree, 0, 0, w.generation()).raw)) hint_ = index;
 }
 
-// Takes back what row `index` tracks, if it is still `file`. Inodes are not used twice, so an old look cannot hit a new file.
+// Takes back what row `index` tracks, if it is still `file`. Inodes of shared memory are not used twice, so an old look cannot hit a new file.
 bool take_back(uint32_t index, Row& r, Word w, uint64_t file) {
   if (!r.file.compare_exchange_strong(file, 0)) return false;
   // A claimed row is its claimer's to free, who looks at the file once more after publishing. It may have published since `w` was read.
