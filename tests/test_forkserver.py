@@ -195,6 +195,66 @@ def test_a_child_handed_over_by_a_server_that_was_then_killed_runs_once(
     assert (tmp_path / "killed").exists()
 
 
+ENDING_SERVER = """
+    import os, signal
+    from pathlib import Path
+
+    servers = Path(__file__).with_name("servers")
+    with servers.open("a") as file:
+        file.write("|")
+    if servers.stat().st_size <= ENDING:
+        END
+"""
+STARTS_ONE = """
+    import sys
+    import shoal
+    from shoal import popen_forkserver
+
+    if __name__ == "__main__":
+        popen_forkserver.RESTART_SECONDS = PATIENCE
+        shoal.set_forkserver_preload(["ending_server"])
+        process = shoal.get_context("forkserver").Process(target=print, args=("runs",))
+        try:
+            process.start()
+            process.join()
+            print(process.exitcode)
+        except shoal.errors.ForkServerError as error:
+            print(error)
+"""
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize(
+    ("end", "ending", "patience", "told", "servers"),
+    [
+        (KILL, 4, 50, "runs\n0\n", 5),
+        (
+            KILL,
+            10**6,
+            0.2,
+            "fork servers in a row ended without starting the process (the last: killed by SIGKILL)",
+            None,
+        ),
+        (
+            "os._exit(3)",
+            10**6,
+            50,
+            "2 fork servers in a row ended without starting the process (the last: exit code 3)",
+            2,
+        ),
+    ],
+    ids=["killed again and again", "killed for ever", "ends by itself"],
+)
+def test_a_start_asks_new_servers_while_somebody_kills_them(
+    tmp_path: Path, end: str, ending: int, patience: float, told: str, servers: int | None
+):
+    module = ENDING_SERVER.replace("ENDING", str(ending)).replace("END", end)
+    done = run_program(tmp_path, STARTS_ONE.replace("PATIENCE", str(patience)), ending_server=module)
+    assert told in done.stdout, done.stderr
+    assert done.returncode == 0
+    assert servers is None or (tmp_path / "servers").stat().st_size == servers
+
+
 def test_the_next_process_is_the_child_that_the_server_has_in_reserve():
     queue = CONTEXT.SimpleQueue()
     assert run(CONTEXT.Process(target=report, args=(queue,))) == 0

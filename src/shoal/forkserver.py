@@ -19,7 +19,7 @@ import socket
 import threading
 from contextlib import suppress
 
-from shoal import _alias, _runtime, _standard, spawn
+from shoal import _alias, _native, _runtime, _standard, spawn
 from shoal._forkserver import protocol
 from shoal._pickling import payload
 from shoal._runtime import interrupts, programs
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
+REAPING_SECONDS = 1.0  # to wait for the end of a server that does not answer
 ON_ERROR = ("ignore", "warn", "fail")  # what may be done about modules that cannot be preloaded
 
 
@@ -98,25 +99,31 @@ class ForkServer:
                 common.detach()
             return True
 
-    def give_up(self, server: int, *, ending: bool = False) -> None:
-        """The server behind this socket is dead, or has said that it ends: the next request goes to a new one."""
+    def give_up(self, server: int, *, ending: bool = False) -> int | None:
+        """The server behind this socket is dead, or has said that it ends: the next request goes to a new one.
+
+        Returns:
+            Its exit code; None if that is not known, because another process started it, or another thread has given it up.
+        """
         with self._lock:
-            if _runtime.server_fd == server:
-                self._drop(0 if ending else os.WNOHANG)
+            return self._drop(None if ending else REAPING_SECONDS) if _runtime.server_fd == server else None
 
     def _stop(self) -> None:
         """Give up the server; if this process started it and nobody else uses it, it ends, and is waited for. For tests."""
         with self._lock:
-            self._drop(0)
+            self._drop(None)
 
-    def _drop(self, flag: int) -> None:
+    def _drop(self, patience: float | None) -> int | None:
         if _runtime.server_fd >= 0:
             os.close(_runtime.server_fd)
             _runtime.server_fd = -1
         pid, self._forkserver_pid = self._forkserver_pid, None
-        if pid is not None:
+        if pid is None:
+            return None
+        if patience is None or _has_ended(pid, patience):
             with suppress(ChildProcessError):
-                os.waitpid(pid, flag)
+                return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return None
 
     def _start(self) -> int:
         data = spawn.get_preparation_data("ignore")
@@ -143,6 +150,17 @@ class ForkServer:
             os.close(file)
         self._forkserver_pid = server
         return ours.detach()
+
+
+def _has_ended(pid: int, seconds: float) -> bool:
+    """Whether a child of this process has ended, or does so before these seconds are over: its sockets are closed a little earlier."""
+    sentinel = _runtime.pidfd_of(pid)
+    if sentinel < 0:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    try:
+        return _native.has_ended(sentinel, seconds)
+    finally:
+        os.close(sentinel)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ the server.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -20,9 +21,9 @@ from shoal import _native, _runtime, popen_spawn_posix, spawn
 from shoal._forkserver import protocol
 from shoal._pickling import payload
 from shoal._runtime import interrupts
-from shoal._runtime.exits import status_behind
+from shoal._runtime.exits import FROM_OUTSIDE, status_behind
 from shoal._runtime.threads import level_of_caller
-from shoal.errors import ForkServerError, ForkServerWarning
+from shoal.errors import ForkServerError, ForkServerWarning, describe_exit
 from shoal.forkserver import _forkserver as forkserver
 from shoal.popen_fork import UNKNOWN
 from shoal.popen_spawn_posix import Reserved, running_tracker
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
+RESTART_SECONDS = 10.0  # for which new servers are asked if somebody kills them
 PATIENCE = 2.0  # seconds to wait for the server to report an end that the sentinel has already told
 
 _warned = False
@@ -75,7 +77,8 @@ class Popen(popen_spawn_posix.Popen):
                 self._descriptors = (held,)
             tracker = running_tracker()
             flags = (tracker is not None) * protocol.TRACKER | interrupts.are_held_back() * protocol.QUIET
-            for _ in range(2):
+            until = time.monotonic() + RESTART_SECONDS
+            for attempt in itertools.count(1):
                 server = forkserver.ensure_running()
                 fixed = [temporary[0], slot.arena, parent, server, *([] if tracker is None else [tracker])]
                 line, request = protocol.socket_pair()
@@ -96,15 +99,19 @@ class Popen(popen_spawn_posix.Popen):
                         "the fork server could not import what set_forkserver_preload(..., on_error='fail') names; "
                         "its traceback is on standard error"
                     )
-                forkserver.give_up(server)
+                code = forkserver.give_up(server)
                 if sent and self._take_unannounced(slot, line):
                     return 0
                 line.close()
+                own_doing = code is not None and code not in FROM_OUTSIDE  # the next will do the same
+                if attempt > 1 and (own_doing or time.monotonic() > until):
+                    break
         finally:
             for fd in temporary:
                 os.close(fd)
         raise ForkServerError(
-            "the fork server ended twice without starting the process; its messages are on standard error"
+            f"{attempt} fork servers in a row ended without starting the process (the last: {describe_exit(code)}); "
+            "their messages are on standard error"
         )
 
     def _take(self, slot: Reserved, line: socket.socket, answer: bytes, descriptors: list[int]) -> int:

@@ -6,11 +6,9 @@ initializer exits, or an import crashes. Such deaths in a row, without a single 
 
 from __future__ import annotations
 
-import signal
+from shoal._runtime.exits import FROM_OUTSIDE
 
 __all__ = ["RestartLimit"]
-
-FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
 
 
 class RestartLimit:

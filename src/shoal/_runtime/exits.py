@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["status_behind"]
+__all__ = ["FROM_OUTSIDE", "status_behind"]
+
+# Exit codes of who was ended by another: an operator, the OOM killer, a terminal.
+FROM_OUTSIDE: Final = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
 
 # struct pidfd_info of <linux/pidfd.h>, in its first published size: mask (64 bits), twelve words, the wait status.
 _INFO_SIZE: Final = 64
