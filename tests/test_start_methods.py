@@ -102,6 +102,82 @@ def announce_and_wait(ready: Any, never: Any) -> None:
     never.wait(60)
 
 
+def sleep_on() -> None:
+    while True:  # a signal that comes just before a sleep is heard after it
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interrupt_right_after_the_start_is_not_lost(method: str):
+    for _ in range(5):
+        process = shoal.get_context(method).Process(target=sleep_on)
+        process.start()
+        process.interrupt()
+        process.join()
+        assert process.exitcode in {1, -signal.SIGINT}  # the latter before an interpreter has its handler
+
+
+# A hook of the fork is what raises in vain: the interpreter ignores what comes out of it.
+INTERRUPTED_FORK = """
+    import os
+    import signal
+    import sys
+    import time
+    import shoal
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def blocked():
+        return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    class Replaced(shoal.Process):
+        def _bootstrap(self, parent_sentinel=None):
+            return super()._bootstrap(parent_sentinel)
+
+    if __name__ == "__main__":
+        where, kind = sys.argv[1:]
+        context = shoal.get_context("fork")
+        sibling = context.Process(target=time.sleep, args=(60,), daemon=True)
+        sibling.start()
+        os.register_at_fork(**{where: interrupt})
+        kind = context.Process if kind == "plain" else Replaced
+        process = kind(target=time.sleep, args=(60,))
+        try:
+            process.start()
+            process.join()
+            print("ended", process.exitcode)
+        except KeyboardInterrupt:
+            print("interrupted", process.pid)
+        print(sibling.is_alive(), blocked())
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "replaced"])
+@pytest.mark.parametrize(("where", "told"), [("after_in_child", "ended 1"), ("before", "interrupted None")])
+def test_an_interrupt_during_the_fork_reaches_whom_it_was_sent_to(tmp_path: Path, where: str, told: str, kind: str):
+    done = run_program(tmp_path / "program.py", INTERRUPTED_FORK, "program.py", where, kind)
+    assert (done.stdout, done.returncode) == (f"{told}\nTrue set()\n", 0), done.stderr
+
+
+def tell_blocked(queue: Any) -> None:
+    queue.put(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+@pytest.mark.parametrize("blocked", [(), (signal.SIGUSR1,), (signal.SIGINT, signal.SIGUSR1)])
+def test_a_child_blocks_what_its_parent_blocks(blocked: tuple[signal.Signals, ...]):
+    context = shoal.get_context("fork")
+    queue = context.SimpleQueue()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        process = context.Process(target=tell_blocked, args=(queue,))
+        process.start()
+        assert queue.get() == signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    process.join()
+
+
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_what_cannot_be_pickled_raises_in_start_with_the_path_and_leaves_nothing(method: str):
     process = shoal.get_context(method).Process(target=exit_with, args=(Holder(threading.Lock()),), kwargs={"x": 1})

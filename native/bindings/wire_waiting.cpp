@@ -1,6 +1,7 @@
 // Floor 8: waiting at a wire.
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 
@@ -13,6 +14,7 @@ namespace shoal::bindings {
 namespace {
 
 constexpr uint32_t kOfSocket = 0, kOfBell = 1;
+constexpr size_t kShown = 64;  // bytes in an error
 
 // Until the bell rings or the socket has something to say. True: the socket has.
 bool sleep_in_poll(int socket, int bell, int milliseconds, channel::Channel& c, bool silence) {
@@ -27,6 +29,25 @@ bool sleep_in_epoll(int epoll, int milliseconds) {
   const int n = epoll_wait(epoll, events, 2, milliseconds);
   if (n < 0) return errno != EINTR;  // closed by another thread
   return std::any_of(events, events + n, [](const epoll_event& e) { return e.data.u32 == kOfSocket; });
+}
+
+// Messages go through memory, and the socket is for the end of file. Bytes in it were written by the program, past `send`, and stay there: what becomes
+// of them is not known, so the same is said at every call.
+void raise_end(int socket) {
+  char text[kShown];
+  const ssize_t bytes = recv(socket, text, sizeof text, MSG_PEEK | MSG_DONTWAIT);
+  if (bytes <= 0) {
+    PyErr_SetNone(PyExc_EOFError);
+    return;
+  }
+  PyObject* shown = PyBytes_FromStringAndSize(text, bytes);
+  if (shown == nullptr) return;
+  PyErr_Format(
+      PyExc_OSError,
+      "no message but %R was written to the other end's descriptor, which a pipe's messages do not go through: "
+      "use send_bytes() there, or os.pipe()",
+      shown);
+  Py_DECREF(shown);
 }
 
 }  // namespace
@@ -108,7 +129,7 @@ bool receive(Wire* w, Incoming& in, bool owes_bell) {
   end_wait(gil);
   if (seen == Look::kMessage) return true;
   if (seen == Look::kNoMemory) raise_status(arena::Status::kSystem);
-  if (seen == Look::kEnd || seen == Look::kNothing) PyErr_SetNone(PyExc_EOFError);
+  if (seen == Look::kEnd || seen == Look::kNothing) raise_end(w->socket);
   return false;
 }
 

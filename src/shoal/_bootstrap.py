@@ -14,11 +14,12 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import signal
 import sys
 import threading
 
 from shoal import _native, _runtime, _standard
-from shoal._runtime import default_context, fork_hook
+from shoal._runtime import default_context, fork_hook, interrupts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ _after_forkers: dict[Any, Any] = _util._afterfork_registry.data
 OWN = 1  # of the after-fork hooks: that of `_runtime.leaving`, for children that others fork
 _put_in_force = default_context.put_in_force
 _get_native_id = threading.get_native_id
+_set_mask = interrupts.set_mask
+_SET = signal.SIG_SETMASK
 _set_exit_code = _native.set_exit_code
 _STANDARD_EXIT = _util._exit_function
 _STANDARD_PARENT = _state._ParentProcess
@@ -129,13 +132,23 @@ def prepare(process: Any, parent_sentinel: int | None) -> Prepared:
     return ready
 
 
-def run_forked(process: Any, ready: Prepared, context: Any, replaced: bool) -> NoReturn:
-    """Be `process` in a child that has just been forked, and leave; if `replaced`, in the way that somebody has put in the place of `live`."""
+def run_forked(process: Any, ready: Prepared, context: Any, replaced: bool, mask: set[int]) -> NoReturn:
+    """Be `process` in a child that has just been forked, and leave; if `replaced`, in the way that somebody has put in the place of `live`.
+
+    The child blocks SIGINT; `mask` is what it is to block once a KeyboardInterrupt is the target's.
+    """
     exitcode = 1
     try:
         if RUNS_ATEXIT:
             clear_exit_functions()
-        exitcode = process._bootstrap(parent_sentinel=ready.sentinel) if replaced else live(process, ready, context)
+        if replaced:
+            # A KeyboardInterrupt may be all that there is. What is the parent's is not to be ended by it.
+            _names_of_state["_children"] = set()
+            _finalizers.clear()
+            _set_mask(_SET, mask)
+            exitcode = process._bootstrap(parent_sentinel=ready.sentinel)
+        else:
+            exitcode = live(process, ready, context, mask)
     finally:
         leave(exitcode)
 
@@ -151,8 +164,8 @@ def leave(exitcode: int) -> NoReturn:
 
 
 # Straight on, since each function that is called costs a forked child some pages.
-def live(process: Any, ready: Prepared, context: Any) -> int:  # noqa: C901, PLR0912
-    """Be `process`, from here to its end; return the exit code. A `context` that is not None becomes the default."""
+def live(process: Any, ready: Prepared, context: Any, mask: set[int] | None = None) -> int:  # noqa: C901, PLR0912
+    """Be `process`, from here to its end; return the exit code. A `context` that is not None becomes the default, and a `mask` that of this thread's signals."""
     exitcode = 1
     try:
         if context is not None:
@@ -170,6 +183,8 @@ def live(process: Any, ready: Prepared, context: Any) -> int:  # noqa: C901, PLR
         if _names_of_util["_logger"] is not None:
             _util.info("child process calling self.run()")
         try:
+            if mask is not None:
+                _set_mask(_SET, mask)
             process.run()
             exitcode = 0
         finally:

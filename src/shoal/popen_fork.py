@@ -20,11 +20,14 @@ from contextlib import suppress
 from shoal import _native, _runtime, _standard
 from shoal._bootstrap import leave, prepare, prepare_fork, run_forked
 from shoal._runtime.default_context import unless_in_force
+from shoal._runtime.interrupts import INTERRUPT, set_mask
 from shoal.process import replaces_bootstrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from shoal._bootstrap import Prepared
 
 __all__ = ["Popen"]
 
@@ -96,10 +99,18 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         self._fork_before = _native.fork_token()
         _native.watcher_start()
         ready = prepare_fork(self._owner, process_obj)
-        if ready.sentinel is None or ready.sentinel < 0:
-            self._launch_with_pipes(process_obj)
-            return
-        os.close(os.dup(ready.sentinel))  # if there is no descriptor left to know the child by, it is not made
+        mask = set_mask(signal.SIG_BLOCK, ())
+        try:
+            set_mask(signal.SIG_BLOCK, INTERRUPT)
+            if ready.sentinel is None or ready.sentinel < 0:
+                self._launch_with_pipes(process_obj, mask)
+            else:
+                os.close(os.dup(ready.sentinel))  # if there is no descriptor left to know the child by, it is not made
+                self._launch_with_pidfd(process_obj, ready, mask)
+        finally:
+            set_mask(signal.SIG_SETMASK, mask)
+
+    def _launch_with_pidfd(self, process_obj: Any, ready: Prepared, mask: set[int]) -> None:
         context, replaced = unless_in_force(process_obj._start_method), replaces_bootstrap(process_obj)
         if len(threading._active) > 1 or _runtime.unseen_threads:  # type: ignore[attr-defined]
             from shoal._runtime.threads import announce_fork  # noqa: PLC0415 - rarely needed
@@ -109,7 +120,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         else:
             pid = _fork(process_obj)
         if pid == 0:
-            run_forked(process_obj, ready, context, replaced)
+            run_forked(process_obj, ready, context, replaced, mask)
         self.pid = pid
         self._token = token = _native.fork_token()
         _native.slot_set_pid(token, pid)
@@ -117,7 +128,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         self.sentinel = sentinel = _runtime.pidfd_of(pid)
         self._descriptors = (sentinel,)
 
-    def _launch_with_pipes(self, process_obj: Any) -> None:
+    def _launch_with_pipes(self, process_obj: Any, mask: set[int]) -> None:
         """The way of the standard library, for systems without pidfds."""
         context, replaced = unless_in_force(process_obj._start_method), replaces_bootstrap(process_obj)
         parent_reads, child_holds = _runtime.pipe()
@@ -131,7 +142,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
             if pid == 0:
                 os.close(parent_reads)
                 os.close(parent_holds)
-                run_forked(process_obj, prepare(process_obj, child_reads), context, replaced)
+                run_forked(process_obj, prepare(process_obj, child_reads), context, replaced, mask)
         finally:
             os.close(child_holds)
             os.close(child_reads)

@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
-RESTART_SECONDS = (
-    10.0  # for which new servers are asked if somebody kills them; one that ends by itself will do so again
-)
+RESTART_SECONDS = 10.0  # for which new servers are asked if somebody kills them
 PATIENCE = 2.0  # seconds to wait for the server to report an end that the sentinel has already told
 
 _warned = False
@@ -105,7 +103,7 @@ class Popen(popen_spawn_posix.Popen):
                 if sent and self._take_unannounced(slot, line):
                     return 0
                 line.close()
-                own_doing = code is not None and code not in FROM_OUTSIDE
+                own_doing = code is not None and code not in FROM_OUTSIDE  # the next will do the same
                 if attempt > 1 and (own_doing or time.monotonic() > until):
                     break
         finally:

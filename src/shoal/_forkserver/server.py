@@ -28,6 +28,7 @@ from shoal._forkserver.preload import MainModule, import_one
 from shoal._forkserver.spare import Spare, wait_for_request
 from shoal._pickling import payload
 from shoal._runtime import fork_hook, programs
+from shoal._runtime.interrupts import INTERRUPT, set_mask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def main(common_fd: int, plan_fd: int) -> None:
         common_fd: the server's end of the common socket.
         plan_fd: the file with what to import.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's business
+    # Ctrl-C is the program's business. Children begin with it blocked: one that comes before they have their handler waits.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_mask(signal.SIG_BLOCK, INTERRUPT)
     _listen_for_ended_children()
     programs.keep_descriptors()
     plan: dict[str, Any] = pickle.loads(payload.read(plan_fd)[0])
@@ -303,8 +306,6 @@ def _run(fd: int, main_module: MainModule) -> int:
     """Take what the client sends, and be that process. Runs in the child."""
     sock = protocol.Socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
     head = protocol.receive_head(sock)
-    # The server may have been started by a thread that blocked it.
-    signal.pthread_sigmask(signal.SIG_BLOCK if head.flags & protocol.QUIET else signal.SIG_UNBLOCK, {signal.SIGINT})
     set_signal(signal.SIGINT, signal.default_int_handler)
     file, arena, parent_sentinel, server, *given = head.descriptors
     tracker = given.pop(0) if head.flags & protocol.TRACKER else None
@@ -317,6 +318,8 @@ def _run(fd: int, main_module: MainModule) -> int:
     spawn.inherited_fds = given
     spawn.received = dict(zip(head.numbers, head.descriptors, strict=True))
     spawn.main_module = main_module
+    if not head.flags & protocol.QUIET:
+        set_mask(signal.SIG_UNBLOCK, INTERRUPT)
     return spawn.run(payload.read(file), parent_sentinel)
 
 

@@ -6,6 +6,9 @@ made when the server has nothing else to do: a burst of requests is served by fo
 
 What it is given is a descriptor: that of the socket on which the client has sent everything else. It ends when the server does, and when the server has no
 more use for it. Killed by somebody, it is not missed: the server notices when it hands over a request, or when the kernel tells.
+
+It blocks SIGINT, as every child does until it has its handler. So a Ctrl-C that came while it was nobody's process is pending, and it is not taken then: in what it would become
+that was a KeyboardInterrupt. One that comes after it was taken is for that process.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Spare", "wait_for_request"]
 
+PENDING = b"ShdPnd:"  # of /proc/PID/status: signals that were sent to the process and wait, as a hexadecimal mask
+
 
 class Spare:
     """A waiting child, as the server sees it.
@@ -35,8 +40,10 @@ class Spare:
         self._line = line
 
     def take(self, fd: int) -> bool:
-        """Give it a request; False if it is dead. It is a child like any other from then on."""
+        """Give it a request; False if it is dead, or was interrupted and ends. It is a child like any other from then on."""
         try:
+            if _is_interrupted(self.pid):
+                return False
             protocol.send(self._line, b"!", [fd])
         except OSError:
             return False
@@ -53,6 +60,15 @@ class Spare:
     def close(self) -> None:
         """Close this process's end of the line."""
         self._line.close()
+
+
+def _is_interrupted(pid: int) -> bool:
+    """Whether SIGINT is pending for a process."""
+    with open(f"/proc/{pid}/status", "rb") as status:  # noqa: PTH123 - before every start: the shortest way
+        for line in status:
+            if line.startswith(PENDING):
+                return bool(int(line.removeprefix(PENDING), 16) >> (signal.SIGINT - 1) & 1)
+    return False
 
 
 def wait_for_request(line: socket.socket) -> int:

@@ -1,6 +1,9 @@
-"""Ctrl-C while a child comes into being that is not to answer it: a pool's worker, a manager's server.
+"""Ctrl-C while a child comes into being.
 
-The terminal sends the signal to the whole process group, so to a child that still imports, too, and that would answer with a traceback. So it is blocked from before
+Every child that is forked has it blocked at first: what is raised while the hooks of the fork run, or before the child has its handler, would be lost. It is let through, or is
+blocked as it was in the parent, when the child is about to do what it is for.
+
+A pool's worker and a manager's server are not to answer it at all. The terminal sends the signal to the whole process group, so to a child that still imports, too, and that would answer with a traceback. So it is blocked from before
 the start, and a child has what its parent blocks, by whatever start method. Once the child has said what it does about the signal, it lets it through.
 
 Blocked is the thread that starts. If the program has others, one of them takes the signal, and the main thread raises KeyboardInterrupt all the same.
@@ -8,16 +11,20 @@ Blocked is the thread that starts. If the program has others, one of them takes 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed does not know it
 import signal
 from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["are_held_back", "hold_back", "let_through"]
+__all__ = ["INTERRUPT", "are_held_back", "hold_back", "let_through", "set_mask"]
 
 INTERRUPT = {signal.SIGINT}
+
+# The interpreter's own function. That of `signal` turns numbers into enumerations as well: too much for a child that has just been forked.
+set_mask: Callable[[int, Iterable[int]], set[int]] = _signal.pthread_sigmask
 
 
 @contextmanager
