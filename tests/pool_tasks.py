@@ -117,6 +117,41 @@ class KillsWhoLoadsIt:
         return die_by, ("SIGSEGV",)
 
 
+class EndsWhoLoadsIt:
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (self.code,)
+
+
+class LeavesWhereItIsLoaded:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sys.exit, ("out of a pickle",)
+
+
+class DeadlyError(Exception):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return die_by, ("SIGSEGV",)
+
+
+def raise_what_kills_whoever_loads_it() -> NoReturn:
+    raise DeadlyError
+
+
+def make(what: str) -> object:
+    """Make what is loaded as it says."""
+    made = {"raises": LoadsNowhere, "leaves": LeavesWhereItIsLoaded, "crashes": KillsWhoLoadsIt}
+    return EndsWhoLoadsIt(int(what.removeprefix("exits "))) if what.startswith("exits") else made[what]()
+
+
+def plain_or_pickled(item: int | str) -> object:
+    """Of an odd number itself, of an even one what needs a pickle; of anything else what is loaded as it says."""
+    if isinstance(item, str):
+        return make(item)
+    return item if item % 2 else complex(item)
+
+
 def make_what_cannot_be_loaded() -> LoadsNowhere:
     return LoadsNowhere()
 

@@ -211,7 +211,7 @@ bool encode_buffers(Outgoing& out, PyObject* pickle, PyObject* buffers, const Me
   return payload != nullptr;
 }
 
-bool encode_pickle(Outgoing& out, PyObject* obj) {
+bool encode_pickle(Outgoing& out, PyObject* obj, PyObject* dumps) {
   if (dumps_ == nullptr && PyImport_ImportModule("shoal.reduction") == nullptr) return false;
   if (dumps_ == nullptr) {
     PyErr_SetString(PyExc_RuntimeError, "shoal.reduction has not registered its pickling functions");
@@ -219,7 +219,7 @@ bool encode_pickle(Outgoing& out, PyObject* obj) {
   }
   Mentions mentions;
   begin_mentions(mentions);
-  PyObject* both = PyObject_CallOneArg(dumps_, obj);
+  PyObject* both = PyObject_CallOneArg(dumps != nullptr ? dumps : dumps_, obj);
   bool ok = both != nullptr;
   if (ok) {
     PyObject* pickle = PyTuple_GET_ITEM(both, 0);
@@ -291,7 +291,10 @@ PyObject* set_codec(PyObject*, PyObject* args) {
   Py_RETURN_NONE;
 }
 
+PyObject* is_plain_object(PyObject*, PyObject* obj) { return PyBool_FromLong(is_plain(obj)); }
+
 PyMethodDef functions[] = {{"set_codec", set_codec, METH_VARARGS, "set_codec(dumps, loads)"},
+                           {"is_plain", is_plain_object, METH_O, "Whether a message of it needs no pickle."},
                            {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
@@ -310,7 +313,13 @@ PyObject* read_plain(const char*& at) {
   return obj;
 }
 
-bool encode(Outgoing& out, PyObject* obj) {
+bool is_plain(PyObject* obj) {
+  if (Py_TYPE(obj) == &PyBytes_Type || Py_TYPE(obj) == &PyUnicode_Type) return true;
+  char room[channel::kInline];
+  return write_plain(room, room + sizeof room, obj) != nullptr;
+}
+
+bool encode(Outgoing& out, PyObject* obj, PyObject* dumps) {
   Writer w{out.stack, out.stack + sizeof out.stack};
   const Fit fit = write(w, obj, 0);
   if (fit == Fit::kYes) {
@@ -327,7 +336,7 @@ bool encode(Outgoing& out, PyObject* obj) {
       return encode_flat(out, Encoding::kText, text, static_cast<size_t>(n), obj);
     PyErr_Clear();
   }
-  return encode_pickle(out, obj);
+  return encode_pickle(out, obj, dumps);
 }
 
 bool encode_raw(Outgoing& out, const char* data, Py_ssize_t bytes) {

@@ -27,8 +27,10 @@ struct Outgoing {
 char* write_plain(char* at, char* end, PyObject* obj);  // the new end; nullptr: no room, or it needs a pickle
 PyObject* read_plain(const char*& at);
 
-// False with an exception set; then nothing is left to release.
-bool encode(Outgoing& out, PyObject* obj);
+bool is_plain(PyObject* obj);  // it needs no pickle
+
+// False with an exception set; then nothing is left to release. `dumps`: takes the place of the registered one.
+bool encode(Outgoing& out, PyObject* obj, PyObject* dumps = nullptr);
 bool encode_raw(Outgoing& out, const char* data, Py_ssize_t bytes);
 void release(Outgoing& out, bool sent);
 

@@ -175,6 +175,8 @@ void end_mentions(Mentions& mentions) {
   mentions.entries = nullptr;
 }
 
+uint32_t mentioned() { return collecting != nullptr ? collecting->count : 0; }
+
 PyObject* handle_reference(PyObject* self, PyObject*) {
   auto* h = reinterpret_cast<Handle*>(self);
   if (!check_held(h) || !note(h)) return nullptr;

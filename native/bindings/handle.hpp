@@ -34,6 +34,7 @@ struct Mentions {
 };
 void begin_mentions(Mentions& mentions);
 void end_mentions(Mentions& mentions);  // frees the entries
+uint32_t mentioned();                   // how many the innermost has noted
 
 // Methods of every handle.
 PyObject* handle_reference(PyObject* self, PyObject*);        // _reference()

@@ -245,6 +245,8 @@ PyObject* references_end(PyObject*, PyObject* args) {
   Py_RETURN_NONE;
 }
 
+PyObject* references_noted(PyObject*, PyObject*) { return PyLong_FromUnsignedLong(mentioned()); }
+
 PyMethodDef functions[] = {
     {"arena_ensure", arena_ensure, METH_NOARGS, "The descriptor of this tree's arena, which is made if there is none."},
     {"arena_descriptor", arena_descriptor, METH_NOARGS, "The arena's descriptor, -1 if this process has none."},
@@ -280,6 +282,8 @@ PyMethodDef functions[] = {
     {"set_carrier", set_carrier, METH_O, "set_carrier(callable): makes references for pickles that are no messages."},
     {"references_begin", references_begin, METH_NOARGS, nullptr},
     {"references_end", references_end, METH_VARARGS, "references_end(token=0)"},
+    {"references_noted", references_noted, METH_NOARGS,
+     "How many references were noted in what this thread pickles, so far."},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

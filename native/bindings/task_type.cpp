@@ -190,11 +190,11 @@ PyObject* table_submit_many(PyObject* self, PyObject* const* args, Py_ssize_t co
 
 PyObject* table_publish(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   uint64_t task = 0;
-  if (count != 3) return PyErr_Format(PyExc_TypeError, "publish(task, last, payload)");
+  if (count != 3 && count != 4) return PyErr_Format(PyExc_TypeError, "publish(task, last, payload, dumps)");
   if (!usable(table(self)) || !task_number(args[0], task)) return nullptr;
   const int last = PyObject_IsTrue(args[1]);
   Outgoing out;
-  if (last < 0 || !encode(out, args[2])) return nullptr;
+  if (last < 0 || !encode(out, args[2], count == 4 ? args[3] : nullptr)) return nullptr;
   out.message.tag = task;
   out.message.flags |= last != 0 ? task::kLast : 0;
   return sent(put_one(table(self), out, true));
@@ -215,6 +215,7 @@ struct Step {
   PyObject *function, *items,
       *failed;  // failed(exception): the outcome of an item that raised; None: it ends the chunk
   bool starred;
+  bool apart;  // an outcome that the journal does not take is published before the next item begins
 };
 
 PyObject* call_one(const Step& step, PyObject* item) {
@@ -238,15 +239,16 @@ PyObject* outcome_of_failure(const Step& step) {
   return outcome;
 }
 
-// run(task, function, items, first, starred, failed): calls the function with each item from number `first` on, until it is time to publish the list of
-// outcomes, which is returned.
+// run(task, function, items, first, starred, failed, apart=False): calls the function with each item from number `first` on, until it is time to publish the
+// list of outcomes, which is returned.
 PyObject* table_run(PyObject*, PyObject* const* args, Py_ssize_t count) {
   uint64_t task = 0;
-  if (count != 6) return PyErr_Format(PyExc_TypeError, "run(task, function, items, first, starred, failed)");
+  if (count != 6 && count != 7)
+    return PyErr_Format(PyExc_TypeError, "run(task, function, items, first, starred, failed, apart)");
   if (!task_number(args[0], task)) return nullptr;
   const Py_ssize_t first = PyLong_AsSsize_t(args[3]);
   if (first == -1 && PyErr_Occurred() != nullptr) return nullptr;
-  const Step step{args[1], args[2], args[5], args[4] == Py_True};
+  const Step step{args[1], args[2], args[5], args[4] == Py_True, count == 7 && args[6] == Py_True};
   const Py_ssize_t end = PySequence_Size(step.items);
   if (end < 0) return nullptr;
   PyObject* outcomes = PyList_New(0);
@@ -282,7 +284,7 @@ PyObject* table_run(PyObject*, PyObject* const* args, Py_ssize_t count) {
       }
     }
     Py_DECREF(outcome);
-    if (failed || full) break;
+    if (failed || full || (step.apart && !noting)) break;
     if (unlooked != 0) {
       --unlooked;
       continue;
@@ -402,11 +404,12 @@ PyMethodDef methods[] = {
     {"claim", table_claim, METH_VARARGS,
      "claim(timeout=None): (task, payload), noted in this process's slot; None at timeout or when closed and empty."},
     {"publish", method(table_publish), METH_FASTCALL,
-     "publish(task, last, payload): a result; the last one takes the note back."},
+     "publish(task, last, payload, dumps=None): a result, pickled by that function if it needs a pickle; the last one "
+     "takes the note back."},
     {"run", method(table_run), METH_FASTCALL,
-     "run(task, function, items, first, starred, failed): the outcomes of some items of a chunk, from the first on; "
-     "what "
-     "is not published before this process dies is reported with its loss, but for the item that was running."},
+     "run(task, function, items, first, starred, failed, apart=False): the outcomes of some items of a chunk, from the "
+     "first on; what is not published before this process dies is reported with its loss, but for the item that was "
+     "running. apart: an outcome that needs a pickle is the last of them."},
     {"close", table_close, METH_NOARGS, "claim() returns None when nothing is queued."},
     {"queued", table_queued, METH_NOARGS, "Tasks that no worker has claimed."},
     {"running", table_running, METH_O, "running(token): the task that the process of that slot has claimed, or None."},

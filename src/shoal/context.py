@@ -97,9 +97,20 @@ class BaseContext(_standard.context.BaseContext):
         initializer: Any = None,
         initargs: Any = (),
         maxtasksperchild: int | None = None,
+        *,
+        initializer_timeout: float | None = None,
+        verify_results: bool = False,
     ) -> Any:
-        """Return a pool of worker processes."""
-        return _made_in("pool", "Pool")(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+        """Return a pool of worker processes; `shoal.pool.Pool` says what its parameters are."""
+        return _made_in("pool", "Pool")(
+            processes,
+            initializer,
+            initargs,
+            maxtasksperchild,
+            context=self.get_context(),
+            initializer_timeout=initializer_timeout,
+            verify_results=verify_results,
+        )
 
     def parmap(
         self,

@@ -54,6 +54,8 @@ def worker(
     initargs: tuple[Any, ...] = (),
     maxtasks: int | None = None,
     wrap_exception: bool = False,
+    *,
+    verify_results: bool = False,
 ) -> None:
     """Run tasks, in a worker process, until there are no more.
 
@@ -64,12 +66,17 @@ def worker(
         initargs: what it is called with.
         maxtasks: tasks to run before leaving; None for no limit.
         wrap_exception: whether the traceback goes along with an exception.
+        verify_results: whether outcomes are loaded in trial before they go.
     """
     limit: Any = maxtasks
     if limit is not None and not (isinstance(limit, int) and limit >= 1):
         raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
     end: Any
-    if isinstance(inqueue, _native.TaskTable):
+    if verify_results:
+        from shoal._pool.verifying import VerifyingEnd  # noqa: PLC0415 - only for who asks for it
+
+        end = VerifyingEnd(inqueue)
+    elif isinstance(inqueue, _native.TaskTable):
         end = TableWorkerEnd(inqueue)
     elif isinstance(inqueue, ThreadQueues):
         end = ThreadWorkerEnd(inqueue)
@@ -96,10 +103,14 @@ class Pool(PoolCalls):
         maxtasksperchild: tasks that a worker runs before it is replaced by a fresh one; None for no limit.
         context: the context whose ``Process`` the workers are.
         initializer_timeout: seconds that the initializer may take; beyond it the pool is broken. None for ever.
+        verify_results: whether a worker loads each result, and exception, that needs a pickle once in trial before it goes to the application. What raises
+            in the trial is the failure of that one item, with the traceback; what kills the worker is its ``WorkerLostError``, where it would kill the
+            application else. Results that hand something over by being loaded are not tried: shared objects, connections, sockets, and what
+            reducing functions of others make that are registered with ``ForkingPickler``. It costs what loading costs, and a message for each such result.
 
     Raises:
-        ValueError: if `processes` or `maxtasksperchild` is not positive.
-        TypeError: if `initializer` cannot be called.
+        ValueError: if `processes` or `maxtasksperchild` is not positive, or `verify_results` is asked of a subclass that brings queues of its own.
+        TypeError: if `initializer` cannot be called, or `verify_results` is not a bool.
         OSError: if the workers cannot be started.
     """
 
@@ -119,11 +130,17 @@ class Pool(PoolCalls):
         context: Any = None,
         *,
         initializer_timeout: float | None = None,
+        verify_results: bool = False,
     ) -> None:
         self._pool: list[Any] = []
         self._state = INIT
+        if not isinstance(verify_results, bool):
+            raise TypeError(f"verify_results must be a bool, not {type(verify_results).__name__}")
         self._ctx = context or default_context.get()
         self._setup_queues()
+        self._verify_results = verify_results
+        if verify_results and not isinstance(self._inqueue, _native.TaskTable):
+            raise ValueError("verify_results: not over queues of one's own, which have a pickler of their own")
         self._cache: dict[int, Any] = {}
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
@@ -212,9 +229,10 @@ class Pool(PoolCalls):
         """Make what starts one worker; it must not hold the pool."""
         ctx, process_of, wrap = self._ctx, self.Process, self._wrap_exception
         args = (self._inqueue, self._outqueue, self._initializer, self._initargs, self._maxtasksperchild, wrap)
+        options = {"kwargs": {"verify_results": True}} if self._verify_results else {}
 
         def start() -> Any:
-            process = process_of(ctx, target=worker, args=args)
+            process = process_of(ctx, target=worker, args=args, **options)
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             process._die_with_parent = (

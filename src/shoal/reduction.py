@@ -77,6 +77,7 @@ _extra: dict[type, Callable[[Any], Any]] = _standard_pickler._extra_reducers  # 
 # What is registered for sockets and connections by the standard library, and what takes its place in messages of shoal. (What a program has registered stands.)
 _instead: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
 _main_by_value = False
+_wrapper: Callable[[Callable[[Any], Any]], Callable[[Any], Any]] | None = None
 reducer: Any = None  # for children: what a program has put in the place of this module
 
 
@@ -92,7 +93,8 @@ class _Registered:
     def __init__(self) -> None:
         self.copyreg = dict(copyreg.dispatch_table)
         self.extra = dict(_extra)
-        self.reducers = {**self.copyreg, **self.extra, **_replaced(self.extra)}
+        extra = self.extra if _wrapper is None else {kind: _wrapper(reduce) for kind, reduce in self.extra.items()}
+        self.reducers = {**self.copyreg, **extra, **_replaced(self.extra)}
 
 
 _registered = _Registered()
@@ -111,6 +113,13 @@ def replace_standard(kind: type, theirs: Callable[[Any], Any], ours: Callable[[A
     """Reduce objects of a type in shoal's way as long as the standard library's is registered for it."""
     global _registered
     _instead[kind] = (theirs, ours)
+    _registered = _Registered()
+
+
+def wrap_registered(wrapper: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]) -> None:
+    """Pickle messages of this process with what `wrapper` makes of each reducing function that is registered with ``ForkingPickler``, now or later."""
+    global _registered, _wrapper
+    _wrapper = wrapper
     _registered = _Registered()
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["DupFd", "stop"]
+__all__ = ["DupFd", "deposits", "stop"]
 
 TICKET = 16  # bytes
 FD = struct.Struct("=i")
@@ -73,6 +73,7 @@ class _ResourceSharer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[bytes, int] = {}
+        self.deposits = 0  # so far
         self._listener: socket.socket | None = None
         self._address = ""
         self._thread: threading.Thread | None = None
@@ -91,6 +92,7 @@ class _ResourceSharer:
                 if self._listener is None:
                     self._start()
                 self._held[ticket] = copy
+                self.deposits += 1
                 return self._address, ticket
         except BaseException:
             os.close(copy)
@@ -240,6 +242,11 @@ def _why(pid: int) -> str:
     except PermissionError:
         pass
     return "it does not have it any more"
+
+
+def deposits() -> int:
+    """How many descriptors this process has deposited for others, so far."""
+    return int(_resource_sharer.deposits)
 
 
 _resource_sharer: Any = _ResourceSharer()

@@ -42,14 +42,15 @@ def context(method: str) -> Any:
 class LastingPools:
     """One pool of two workers for each start method, for as long as tests ask for it; its workers may outlive a test."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
         self._pools: dict[str, Any] = {}
 
     def pool(self, method: str) -> Any:
         for other in set(self._pools) - {method}:
             self.end(other)
         if method not in self._pools:
-            self._pools[method] = shoal.get_context(method).Pool(2)
+            self._pools[method] = shoal.get_context(method).Pool(2, **self._options)
         return self._pools[method]
 
     def pids(self) -> set[int]:
@@ -71,8 +72,8 @@ class LastingPools:
 
 
 @pytest.fixture(scope="module")
-def lasting_pools(keepers: list[Callable[[], set[int]]]) -> Iterator[LastingPools]:
-    pools = LastingPools()
+def lasting_pools(request: pytest.FixtureRequest, keepers: list[Callable[[], set[int]]]) -> Iterator[LastingPools]:
+    pools = LastingPools(getattr(request.module, "POOL_OPTIONS", {}))
     keepers.append(pools.pids)
     yield pools
     keepers.remove(pools.pids)

@@ -16,7 +16,17 @@ from shoal import _standard
 from shoal._pool.functions import CALL, FRESH, ONE, STAR
 from shoal.reduction import ForkingPickler
 
-__all__ = ["FAILURES", "Bounce", "Failure", "NotRun", "encoding_error", "is_outcome", "name_culprit"]
+__all__ = [
+    "FAILURES",
+    "Bounce",
+    "Failure",
+    "NotRun",
+    "UnloadableError",
+    "encoding_error",
+    "is_outcome",
+    "name_culprit",
+    "unsendable",
+]
 
 RemoteTraceback = _standard.pool.RemoteTraceback
 MaybeEncodingError = _standard.pool.MaybeEncodingError
@@ -127,6 +137,30 @@ def _load_failure(kind: type[Failure], data: bytes, text: str | None, name: str)
     if text is not None:
         error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
     return kind(error)
+
+
+class UnloadableError(Exception):
+    """An outcome was pickled, but could not be loaded again in trial.
+
+    Attributes:
+        reason: what loading it raised.
+    """
+
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def unsendable(error: BaseException, value: object) -> Failure:
+    """Make the outcome that takes the place of one that could not be published.
+
+    Args:
+        error: what publishing it raised.
+        value: the outcome, or several in a list.
+    """
+    if isinstance(error, UnloadableError):
+        return Failure(error.reason, remote=True)
+    return Failure(encoding_error(error, value))
 
 
 class Bounce:

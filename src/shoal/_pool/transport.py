@@ -88,7 +88,7 @@ class WorkerEnd(Protocol):
         """
 
     def publish(self, task: int, last: bool, payload: Any, /) -> None:
-        """Send an outcome; `last` ends the task. If it cannot be pickled, raise that and send nothing."""
+        """Send an outcome; `last` ends the task. If it cannot be pickled (or not be loaded, where that is tried), raise that and send nothing."""
 
     def check(self, payload: Any, /) -> None:
         """Raise what publishing would raise."""

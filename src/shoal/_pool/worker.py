@@ -13,7 +13,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from shoal._pool.failures import FAILURES, Bounce, Failure, NotRun, encoding_error
+from shoal._pool.failures import FAILURES, Bounce, Failure, NotRun, unsendable
 from shoal._pool.functions import CALL, EACH, FRESH, ITEMS, NOT_HERE, ONE, STAR, STARRED
 from shoal._runtime import interrupts
 
@@ -156,18 +156,18 @@ def _run_items(
             end.publish(task, False, report)
         except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
             if not mode & EACH:
-                raise encoding_error(error, outcomes) from None
+                raise unsendable(error, outcomes).exception from None
             end.publish(task, False, _only_sendable(end, report))
 
 
 def _only_sendable(end: WorkerEnd, report: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Put an error in the place of each outcome that cannot be pickled."""
+    """Put an error in the place of each outcome that cannot be published."""
     outcomes = []
     for outcome in report[2]:
         try:
             end.check(outcome)
         except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
-            outcomes.append(Failure(encoding_error(error, outcome)))
+            outcomes.append(unsendable(error, outcome))
         else:
             outcomes.append(outcome)
     return (*report[:2], tuple(outcomes))
@@ -176,11 +176,11 @@ def _only_sendable(end: WorkerEnd, report: tuple[Any, ...]) -> tuple[Any, ...]:
 def _publish_anyway(end: WorkerEnd, task: int, payload: Any, value: Any, error: BaseException) -> None:
     """Publish something in place of an outcome that could not be published."""
     if value.__class__ is not tuple or payload[0] % FRESH < ITEMS:
-        end.publish(task, True, Failure(encoding_error(error, value)))
+        end.publish(task, True, unsendable(error, value))
     elif payload[0] % FRESH >= ITEMS + EACH:
         end.publish(task, True, _only_sendable(end, value))
     else:
-        end.publish(task, True, Failure(encoding_error(error, list(value[2]))))
+        end.publish(task, True, unsendable(error, list(value[2])))
 
 
 def _quieten_interrupts() -> None:
