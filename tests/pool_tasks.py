@@ -139,9 +139,30 @@ def raise_what_kills_whoever_loads_it() -> NoReturn:
     raise DeadlyError
 
 
+class DefiantError(SystemExit):
+    """Raised by its own loading."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return defy, ()
+
+
+def defy() -> NoReturn:
+    raise DefiantError("not to be loaded")
+
+
+class DefiesLoading:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return defy, ()
+
+
 def make(what: str) -> object:
     """Make what is loaded as it says."""
-    made = {"raises": LoadsNowhere, "leaves": LeavesWhereItIsLoaded, "crashes": KillsWhoLoadsIt}
+    made = {
+        "raises": LoadsNowhere,
+        "leaves": LeavesWhereItIsLoaded,
+        "crashes": KillsWhoLoadsIt,
+        "defies": DefiesLoading,
+    }
     return EndsWhoLoadsIt(int(what.removeprefix("exits "))) if what.startswith("exits") else made[what]()
 
 

@@ -17,6 +17,7 @@ from test_pool_own_queues import OwnQueues
 
 import shoal
 from shoal.errors import WorkerLostError
+from shoal.pool import MaybeEncodingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,6 +45,16 @@ VERIFIED = [
         call(tasks.raise_what_kills_whoever_loads_it),
         lost(*CRASHED, "raise_what_kills_whoever_loads_it"),
     ),
+    Case(
+        "returns what raises an exception that cannot be loaded either",
+        call(tasks.make, "defies"),
+        raises(MaybeEncodingError, "DefiantError"),
+    ),
+    Case(
+        "raises what is raised again by its loading",
+        call(tasks.defy),
+        raises(MaybeEncodingError, "result: 'DefiantError"),
+    ),
     *TASKS,
 ]
 
@@ -64,8 +75,14 @@ def test_a_task_among_twenty_others_fails_alone_if_it(case: Case, method: str, l
 
 # --- map and imap, with and without chunks -----------------------------------------------------------------------------
 
-BAD = {4: "crashes", 5: "raises", 9: "exits 3", 10: "leaves", 20: "raises"}
-KINDS = {"crashes": WorkerLostError, "exits 3": WorkerLostError, "raises": RuntimeError, "leaves": SystemExit}
+BAD = {4: "crashes", 5: "raises", 9: "exits 3", 10: "leaves", 13: "defies", 20: "raises"}
+KINDS = {
+    "crashes": WorkerLostError,
+    "exits 3": WorkerLostError,
+    "raises": RuntimeError,
+    "leaves": SystemExit,
+    "defies": MaybeEncodingError,
+}
 
 
 def with_bad_ones(count: int) -> list[Any]:
@@ -81,7 +98,7 @@ def outcomes_of(results: Any, count: int) -> list[Any]:
     for _ in range(count):
         try:
             found.append(results.next(SECONDS))
-        except (WorkerLostError, RuntimeError, SystemExit) as error:
+        except tuple(KINDS.values()) as error:
             found.append(type(error))
     with pytest.raises(StopIteration):
         results.next(SECONDS)

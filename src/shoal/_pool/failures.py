@@ -10,11 +10,14 @@ from __future__ import annotations
 import pickle
 import threading
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shoal import _standard
 from shoal._pool.functions import CALL, FRESH, ONE, STAR
 from shoal.reduction import ForkingPickler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "FAILURES",
@@ -151,16 +154,22 @@ class UnloadableError(Exception):
         self.reason = reason
 
 
-def unsendable(error: BaseException, value: object) -> Failure:
+def unsendable(error: BaseException, value: object, check: Callable[[object], object]) -> Failure:
     """Make the outcome that takes the place of one that could not be published.
 
     Args:
         error: what publishing it raised.
         value: the outcome, or several in a list.
+        check: raises what publishing something would raise.
     """
-    if isinstance(error, UnloadableError):
-        return Failure(error.reason, remote=True)
-    return Failure(encoding_error(error, value))
+    if not isinstance(error, UnloadableError):
+        return Failure(encoding_error(error, value))
+    failure = Failure(error.reason, remote=True)
+    try:
+        check(failure)
+    except BaseException:  # noqa: BLE001 - the reason cannot be loaded either
+        failure = Failure(encoding_error(error.reason, value.exception if isinstance(value, Failure) else value))
+    return failure
 
 
 class Bounce:

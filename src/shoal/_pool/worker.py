@@ -156,7 +156,7 @@ def _run_items(
             end.publish(task, False, report)
         except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
             if not mode & EACH:
-                raise unsendable(error, outcomes).exception from None
+                raise unsendable(error, outcomes, end.check).exception from None
             end.publish(task, False, _only_sendable(end, report))
 
 
@@ -167,7 +167,7 @@ def _only_sendable(end: WorkerEnd, report: tuple[Any, ...]) -> tuple[Any, ...]:
         try:
             end.check(outcome)
         except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
-            outcomes.append(unsendable(error, outcome))
+            outcomes.append(unsendable(error, outcome, end.check))
         else:
             outcomes.append(outcome)
     return (*report[:2], tuple(outcomes))
@@ -176,11 +176,11 @@ def _only_sendable(end: WorkerEnd, report: tuple[Any, ...]) -> tuple[Any, ...]:
 def _publish_anyway(end: WorkerEnd, task: int, payload: Any, value: Any, error: BaseException) -> None:
     """Publish something in place of an outcome that could not be published."""
     if value.__class__ is not tuple or payload[0] % FRESH < ITEMS:
-        end.publish(task, True, unsendable(error, value))
+        end.publish(task, True, unsendable(error, value, end.check))
     elif payload[0] % FRESH >= ITEMS + EACH:
         end.publish(task, True, _only_sendable(end, value))
     else:
-        end.publish(task, True, unsendable(error, list(value[2])))
+        end.publish(task, True, unsendable(error, list(value[2]), end.check))
 
 
 def _quieten_interrupts() -> None:
