@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any, NoReturn
+
+import shoal
 
 
 def double(number: int) -> int:
@@ -128,3 +131,44 @@ def hang() -> None:
 def call(what: tuple[Any, tuple[Any, ...]]) -> Any:
     function, arguments = what
     return function(*arguments)
+
+
+class Numbered:
+    """A result that needs a pickle."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class KillsWhoLoadsItError(Exception):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return die_by, ("SIGSEGV",)
+
+
+def numbered_or(item: int | str) -> Numbered | LoadsNowhere | KillsWhoLoadsIt:
+    if item == "raises what kills":
+        raise KillsWhoLoadsItError
+    if item == "kills":
+        return KillsWhoLoadsIt()
+    if item == "refuses":
+        return LoadsNowhere()
+    assert isinstance(item, int)
+    return Numbered(item)
+
+
+def slowly_numbered_or(item: int | str) -> Numbered | LoadsNowhere | KillsWhoLoadsIt:
+    """So slowly that each outcome is published before the next item begins."""
+    time.sleep(0.001)
+    return numbered_or(item)
+
+
+def end_of_a_pipe_with(message: object) -> Any:
+    receiver, sender = shoal.Pipe(duplex=False)
+    sender.send(message)
+    return receiver
+
+
+def end_of_a_socket_pair_with(data: bytes) -> socket.socket:
+    ours, theirs = socket.socketpair()
+    ours.sendall(data)
+    return theirs

@@ -54,6 +54,8 @@ def worker(
     initargs: tuple[Any, ...] = (),
     maxtasks: int | None = None,
     wrap_exception: bool = False,
+    *,
+    verify_results: bool = False,
 ) -> None:
     """Run tasks, in a worker process, until there are no more.
 
@@ -64,6 +66,7 @@ def worker(
         initargs: what it is called with.
         maxtasks: tasks to run before leaving; None for no limit.
         wrap_exception: whether the traceback goes along with an exception.
+        verify_results: whether what tasks return is loaded in trial.
     """
     limit: Any = maxtasks
     if limit is not None and not (isinstance(limit, int) and limit >= 1):
@@ -83,7 +86,9 @@ def worker(
         current._may_have_children = True  # pools within pools
     # A process leaves by SystemExit, a thread by returning.
     with suppress(SystemExit) if in_thread else nullcontext():
-        _worker.serve(end, initializer, initargs, maxtasks, wrap_exception=wrap_exception)
+        _worker.serve(
+            end, initializer, initargs, maxtasks, wrap_exception=wrap_exception, verify_results=verify_results
+        )
 
 
 class Pool(PoolCalls):
@@ -96,10 +101,13 @@ class Pool(PoolCalls):
         maxtasksperchild: tasks that a worker runs before it is replaced by a fresh one; None for no limit.
         context: the context whose ``Process`` the workers are.
         initializer_timeout: seconds that the initializer may take; beyond it the pool is broken. None for ever.
+        verify_results: whether a worker loads each result (and exception) that needs a pickle once in trial. One that cannot be loaded, or kills whoever loads
+            it, is then the failure of its item and of nothing else; else the application meets it. Costs what pickling and loading cost, once more. Results with
+            sockets or connections in them are not tried: these can be loaded once only.
 
     Raises:
         ValueError: if `processes` or `maxtasksperchild` is not positive.
-        TypeError: if `initializer` cannot be called.
+        TypeError: if `initializer` cannot be called, or `verify_results` is no bool.
         OSError: if the workers cannot be started.
     """
 
@@ -119,6 +127,7 @@ class Pool(PoolCalls):
         context: Any = None,
         *,
         initializer_timeout: float | None = None,
+        verify_results: bool = False,
     ) -> None:
         self._pool: list[Any] = []
         self._state = INIT
@@ -137,6 +146,9 @@ class Pool(PoolCalls):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if not isinstance(verify_results, bool):
+            raise TypeError(f"verify_results must be True or False, not {verify_results!r}")
+        self._verify_results = verify_results
         self._processes = operator.index(processes)
         self._functions = self._name_functions()
         method = getattr(self._ctx, "get_start_method", lambda: None)()
@@ -212,9 +224,10 @@ class Pool(PoolCalls):
         """Make what starts one worker; it must not hold the pool."""
         ctx, process_of, wrap = self._ctx, self.Process, self._wrap_exception
         args = (self._inqueue, self._outqueue, self._initializer, self._initargs, self._maxtasksperchild, wrap)
+        extras = {"kwargs": {"verify_results": True}} if self._verify_results else {}
 
         def start() -> Any:
-            process = process_of(ctx, target=worker, args=args)
+            process = process_of(ctx, target=worker, args=args, **extras)
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             process._die_with_parent = (

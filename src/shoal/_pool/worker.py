@@ -20,7 +20,7 @@ from shoal._runtime import interrupts
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from shoal._pool.transport import WorkerEnd
+    from shoal._pool.transport import KnownFunctions, WorkerEnd
 
 __all__ = ["BROKEN", "LEAVING", "READY", "STARTED", "serve"]
 
@@ -40,6 +40,7 @@ def serve(
     maxtasks: int | None,
     *,
     wrap_exception: bool,
+    verify_results: bool = False,
 ) -> None:
     """Run tasks until there are no more, or `maxtasks` were run.
 
@@ -49,7 +50,13 @@ def serve(
         initargs: what it is called with.
         maxtasks: tasks to run before leaving; None for no limit.
         wrap_exception: whether the traceback goes along with an exception.
+        verify_results: whether what tasks return is loaded in trial.
     """
+    functions: KnownFunctions = end.functions()
+    if verify_results:
+        from shoal._pool.trial import VerifiedFunctions  # noqa: PLC0415 - only if asked for
+
+        functions = VerifiedFunctions(functions)
     identity = end.identity
     _quieten_interrupts()
     if initializer is not None:
@@ -60,15 +67,14 @@ def serve(
             end.publish(BROKEN, False, (identity, Failure(error, remote=wrap_exception)))
             raise SystemExit(1) from None  # the pool tells of it, once; not every worker on the terminal
     end.publish(READY, False, (identity,))
-    if _run(end, maxtasks, remote=wrap_exception):
+    if _run(end, functions, maxtasks, remote=wrap_exception):
         end.publish(LEAVING, False, (identity,))
 
 
-def _run(end: WorkerEnd, maxtasks: int | None, *, remote: bool) -> bool:  # noqa: C901 - the hot loop, in one piece
+def _run(end: WorkerEnd, functions: KnownFunctions, maxtasks: int | None, *, remote: bool) -> bool:  # noqa: C901 - the hot loop, in one piece
     """Run tasks; returns whether it stops because it has run as many as it may."""
     claim = end.claim
     publish = end.publish
-    functions = end.functions()
     known = functions.known
     left = -1 if maxtasks is None else maxtasks
     while left:
