@@ -281,7 +281,7 @@ void joinable_survives_kills(uint32_t rounds) {
     until([] { return recovery::recover_all() == 1; });
     one = start();
     CHECK(channel::join(c.index, wait) == Result::kDone);
-    CHECK(c.length() == 0 && !channel::task_done(c.index, wait));
+    CHECK(!channel::task_done(c.index, wait));  // though what was reported in advance may not have been taken yet
   }
   for (const pid_t pid : consumers) end(pid, SIGKILL);
   CHECK_EQUAL(recovery::recover_all(), consumers.size());
