@@ -258,6 +258,35 @@ void reports_in_advance_outlive_their_consumer() {
   CHECK(!channel::task_done(c.index, forever));
 }
 
+// Consumers killed at any moment, and reports before messages are taken: whatever was put is reported in the end, by whom it may be.
+void joinable_survives_kills(uint32_t rounds) {
+  Channel c({.flags = channel::kJoinable});
+  const auto start = [&] {
+    return child([&] {
+      sync::Wait forever;
+      for (;;) {
+        CHECK(get(c.index, {}).result == Result::kDone);
+        channel::task_done(c.index, forever);  // false if somebody reported it in advance
+      }
+    });
+  };
+  std::vector<pid_t> consumers;
+  for (int i = 0; i < 3; ++i) consumers.push_back(start());
+  for (uint32_t round = 0; round < rounds; ++round) {
+    sync::Wait wait = within(20 * kSecond);
+    for (uint64_t n = rand() % 40 + 1; n > 0; --n) CHECK(put(c.index, n, 8, {}) == Result::kDone);
+    for (int n = rand() % 3; n > 0; --n) channel::task_done(c.index, wait);
+    pid_t& one = consumers[static_cast<size_t>(rand()) % consumers.size()];
+    end(one, SIGKILL);
+    until([] { return recovery::recover_all() == 1; });
+    one = start();
+    CHECK(channel::join(c.index, wait) == Result::kDone);
+    CHECK(!channel::task_done(c.index, wait));  // though what was reported in advance may not have been taken yet
+  }
+  for (const pid_t pid : consumers) end(pid, SIGKILL);
+  CHECK_EQUAL(recovery::recover_all(), consumers.size());
+}
+
 // What a killed consumer had taken counts as done; what one that left in good order had taken waits for somebody else's task_done.
 void joinable_forgives_the_killed(bool clean) {
   Channel c({.flags = channel::kJoinable});
@@ -505,6 +534,7 @@ int main() {
   joinable_counts();
   joinable_counts_in_advance();
   reports_in_advance_outlive_their_consumer();
+  joinable_survives_kills(500);
   joinable_forgives_the_killed(false);
   joinable_forgives_the_killed(true);
   stray_segments_are_told_from_a_backlog(10'000 / kSlowdown);

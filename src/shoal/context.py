@@ -101,15 +101,14 @@ class BaseContext(_standard.context.BaseContext):
         initializer_timeout: float | None = None,
         verify_results: bool = False,
     ) -> Any:
-        """Return a pool of worker processes; `shoal.pool.Pool` says what its parameters are."""
+        """Return a pool of worker processes: see :class:`shoal.pool.Pool`."""
+        extras: dict[str, Any] = {}  # only what is asked for: a program may have put a class of its own there
+        if initializer_timeout is not None:
+            extras["initializer_timeout"] = initializer_timeout
+        if verify_results is not False:
+            extras["verify_results"] = verify_results
         return _made_in("pool", "Pool")(
-            processes,
-            initializer,
-            initargs,
-            maxtasksperchild,
-            context=self.get_context(),
-            initializer_timeout=initializer_timeout,
-            verify_results=verify_results,
+            processes, initializer, initargs, maxtasksperchild, context=self.get_context(), **extras
         )
 
     def parmap(
