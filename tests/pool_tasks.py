@@ -184,3 +184,26 @@ def hang() -> None:
 def call(what: tuple[Any, tuple[Any, ...]]) -> Any:
     function, arguments = what
     return function(*arguments)
+
+
+class DeadlyQueue:
+    """A queue for tasks that kills the first process that gets the end mark.
+
+    Args:
+        queue: the queue.
+        once: a semaphore of one, for the one that dies.
+    """
+
+    def __init__(self, queue: Any, once: Any) -> None:
+        self._queue = queue
+        self._once = once
+        self._writer = queue._writer
+
+    def put(self, item: object) -> None:
+        self._queue.put(item)
+
+    def get(self) -> object:
+        item = self._queue.get()
+        if item is None and self._once.acquire(block=False):
+            die_by("SIGKILL")
+        return item

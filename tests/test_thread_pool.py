@@ -194,3 +194,20 @@ def test_a_task_may_use_a_pool_of_its_own(pool: ThreadPool):
             return sum(more.map(lambda item: item * number, range(10)))
 
     assert pool.map(inner, range(4), chunksize=1) == [0, 45, 90, 135]
+
+
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_a_function_that_raises_stop_iteration_fails_its_item(chunksize: int):
+    def stop_at_two(number: int) -> int:
+        if number == 2:
+            raise StopIteration
+        return number
+
+    with ThreadPool(2) as pool:
+        outcomes = pool.imap(stop_at_two, range(4), chunksize)
+        assert [outcomes.next(SECONDS), outcomes.next(SECONDS)] == [0, 1]
+        with pytest.raises(StopIteration):
+            outcomes.next(SECONDS)
+        with pytest.raises(StopIteration):
+            pool.map_async(stop_at_two, range(4), chunksize).get(SECONDS)
+        assert pool.map(abs, range(4)) == [0, 1, 2, 3]

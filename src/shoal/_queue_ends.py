@@ -14,7 +14,6 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
-import threading
 import weakref
 from typing import Any
 
@@ -114,7 +113,7 @@ class Reader(_End):
         ringer = self._ringer
         if ringer is not None and ringer.owner == os.getpid() and queue.empty():
             queue._quieten()
-            ringer.emptied.set()
+            ringer.go_on()
 
     def close(self) -> None:
         """Refuse further use, and end the thread that rings."""
@@ -138,7 +137,9 @@ class _Ringer:
 
     def __init__(self, queue: Any) -> None:
         self.owner = os.getpid()
-        self.emptied = threading.Event()
+        # A lock, which is held but when it rings: an Event, set by a thread in which a signal handler raises, would keep its own for ever.
+        self._bell = _thread.allocate_lock()
+        self._bell.acquire()
         self._stopped = False
         self._handle = _native.Channel._adopt(queue._reference())
         self._handle._set_bell(os.dup(queue._bell))
@@ -147,15 +148,20 @@ class _Ringer:
     def _ring(self) -> None:
         with threads.unseen(), contextlib.suppress(ValueError):  # the handle was given up
             while self._handle._await(None):
-                self.emptied.clear()
+                self._bell.acquire(blocking=False)
                 if self._stopped:
                     return
                 self._handle._arm()
-                self.emptied.wait()
+                self._bell.acquire()
+
+    def go_on(self) -> None:
+        """Tell the thread that the queue has been found empty. May be called again and again."""
+        with contextlib.suppress(RuntimeError):  # it rings already
+            self._bell.release()
 
     def stop(self) -> None:
         """End the thread; a forked child has none."""
         if self.owner == os.getpid() and not self._stopped:
             self._stopped = True
-            self.emptied.set()
+            self.go_on()
             self._handle._give_up()

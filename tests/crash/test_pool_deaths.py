@@ -57,7 +57,11 @@ TASKS = [
     Case("killed", call(tasks.die_of, "SIGKILL"), lost(*KILLED, "die_of")),
     Case("crashed", call(tasks.die_of, "SIGSEGV"), lost(*CRASHED, "die_of")),
     Case("left", call(tasks.die_of, 3), lost(3, None, "die_of")),
-    Case("becomes another program", call(tasks.become, "sleep", "60"), lost(*KILLED, "become")),
+    Case(
+        "becomes another program",
+        call(tasks.become, "sleep", "60"),
+        lost(*KILLED, "become, and put another program in its place"),
+    ),
     Case("raises SystemExit", call(tasks.leave, 5), raises(SystemExit, "Traceback", "in leave")),
     Case("raises KeyboardInterrupt", call(tasks.interrupt), raises(KeyboardInterrupt, "Traceback", "in interrupt")),
     Case("raises ValueError", call(tasks.fail, "so"), raises(ValueError, "Traceback", "in fail", "so")),

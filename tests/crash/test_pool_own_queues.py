@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pool_tasks as tasks
@@ -60,6 +64,56 @@ def test_a_worker_that_dies_of_loading_costs(case: Case, method: str, pool: Pool
     assert results.next(SECONDS) == 2
     assert isinstance(raised_by(lambda: results.next(SECONDS)), WorkerLostError)
     assert results.next(SECONDS) == 6
+
+
+class Alarm(Exception):  # noqa: N818 - as a signal handler of a program's
+    pass
+
+
+def ring(_number: int, _frame: object) -> None:
+    raise Alarm
+
+
+@each([Case("every few milliseconds", None)])
+def test_a_signal_handler_that_raises(case: Case, method: str, pool: Pool) -> None:  # noqa: ARG001
+    results = [pool.apply_async(tasks.double, (i,)) for i in range(2000)]
+    handler = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
+        while not results[-1]._done:
+            with suppress(Alarm):
+                results[-1].wait(SECONDS)
+    except Alarm:
+        pass  # outside of that
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert [result.get(SECONDS) for result in results] == [2 * i for i in range(2000)]
+
+
+@each([Case("is noticed", None)])
+def test_a_death_while_results_keep_coming(case: Case, method: str, pool: Pool) -> None:  # noqa: ARG001
+    coming = pool.imap_unordered(tasks.double, itertools.count())
+    doomed = pool.apply_async(tasks.die_of, ("SIGKILL",))
+    until = time.monotonic() + SECONDS
+    while not doomed._done:  # `ready` would look by itself
+        coming.next(SECONDS)
+        assert time.monotonic() < until
+    assert isinstance(raised_by(lambda: doomed.get(SECONDS)), WorkerLostError)
+
+
+@each([Case("ends all the same", None, methods=("fork",))])
+def test_a_pool_whose_end_mark_went_with_a_worker_that_was_killed(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    class Fatal(OwnQueues):
+        def _setup_queues(self) -> None:
+            super()._setup_queues()
+            self._inqueue = tasks.DeadlyQueue(self._inqueue, self._ctx.Semaphore(1))
+
+    pool = Fatal(2, context=context)
+    assert pool.map(tasks.double, range(5)) == [0, 2, 4, 6, 8]
+    pool.close()
+    pool.join()
+    assert sorted(worker.exitcode for worker in pool._pool) == [-signal.SIGKILL, 0]
 
 
 @each([Case("fails with that", None)])

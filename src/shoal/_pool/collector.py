@@ -370,6 +370,9 @@ class Collector(Leadership):
         for process in list(self.crew.processes):
             while process.exitcode is None and not self.terminating:
                 process.join(SLICE_SECONDS)
+                if process.exitcode is None:  # what tells them may have gone with one that was killed
+                    self.end.close()
+        self.end.drop()
         self.crew.forget()
 
     def join(self) -> None:

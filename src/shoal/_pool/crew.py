@@ -33,22 +33,24 @@ class Member:
         started: whether it has said anything.
         since: when it was started, in seconds of the monotonic clock.
         replacement: whether it was started later than with the pool.
+        replaced: whether it was killed because a task had put another program in its place.
     """
 
-    __slots__ = ("fileno", "process", "ready", "replacement", "since", "started", "token")
+    __slots__ = ("fileno", "process", "ready", "replaced", "replacement", "since", "started", "token")
 
     def __init__(self, process: Any, *, replacement: bool) -> None:
         self.process = process
         self.ready = False
         self.started = False
+        self.replaced = False
         self.since = time.monotonic()
         self.replacement = replacement
         sentinel = getattr(process, "sentinel", None)
         self.fileno: int | None = sentinel if isinstance(sentinel, int) else None
         self.token: int = getattr(getattr(process, "_popen", None), "_token", 0)
 
-    def has_become_another_program(self) -> bool:
-        """Whether its task has put one in its place (``os.exec…``), or it is about to end: a sentinel tells of the end only."""
+    def is_abandoned(self) -> bool:
+        """Whether another program is in its place (``os.exec…`` in a task), which a sentinel does not tell; or it is about to end."""
         return self.token != 0 and _native.slot_abandoned(self.token)
 
 
@@ -133,14 +135,14 @@ class Crew:
         return None
 
     def any_gone(self, timeout: float = 0.0) -> bool:
-        """Whether a worker has ended, or is one no more. Nobody's exit status is taken.
+        """Whether a worker has ended, or has been replaced by another program. Nobody's exit status is taken.
 
         Args:
             timeout: seconds to wait for it.
         """
         if self._watched and self._poll.poll(timeout * 1000):
             return True
-        return any(member.has_become_another_program() for member in self.members())
+        return any(member.is_abandoned() for member in self.members())
 
     def gone(self) -> list[Member]:
         """The workers that have ended; their exit codes are known then."""
@@ -150,7 +152,7 @@ class Crew:
             if (
                 member.fileno in ready
                 or (member.fileno is None and member.process.exitcode is not None)
-                or member.has_become_another_program()
+                or member.is_abandoned()
             ):
                 self.see_off(member)
                 found.append(member)
@@ -164,6 +166,7 @@ class Crew:
         """
         member.process.join(GONE_SECONDS)  # also if its exit code is known: until then it counts as a child
         if member.process.exitcode is None:
+            member.replaced = True
             member.process.kill()
             member.process.join(KILL_SECONDS)
 

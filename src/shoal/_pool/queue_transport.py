@@ -11,25 +11,29 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections import deque
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from shoal import _standard
-from shoal._pool.failures import FAILURES, Failure, NotRun, is_outcome
+from shoal._pool.failures import FAILURES, Failure, NotRun
 from shoal._pool.functions import LearnedFunctions
+from shoal._pool.outcomes import Outcomes
+from shoal._runtime.threads import harmless
 from shoal.reduction import ForkingPickler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from shoal._pool.ledger import Message
 
 __all__ = ["QueueEnd", "QueueWorkerEnd"]
 
 TAKEN = 0  # in place of a task's number: (pid, task)
 END = object()  # the sending thread may leave
 STEP_SECONDS = 0.002  # of work between two signs of life within a chunk
-LIMIT = 512  # messages that one `collect` returns at most
+CATCH_UP_SECONDS = 1.0
+PAUSE_SECONDS = 0.5  # between two looks for dead workers, however much arrives
 
 
 class Loading(threading.local):
@@ -102,14 +106,17 @@ class QueueEnd:
         self._get = get or outqueue.get
         self._reader = outqueue._reader
         self._running: dict[int, int] = {}  # by pid
-        self._unsent: deque[tuple[int, bool, Any]] = deque()  # failures of tasks that the queue's own pickler refuses
-        self._unread: deque[tuple[int, bool, Any]] = deque()  # of messages in which Ctrl-C came
+        self._outcomes = Outcomes()
+        self.wake = self._outcomes.wake
+        self._pause_at = 0.0  # on the monotonic clock
+        self._receiving = False
+        self._ended = False
         self._outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._sender: threading.Thread | None = None
         self._bell, self._bell_writer = os.pipe()
-        os.set_blocking(self._bell, False)
-        os.set_blocking(self._bell_writer, False)
-        self._finalizer = _standard.util.Finalize(self, _close_all, args=((self._bell, self._bell_writer),))
+        self._failure: BaseException | None = None  # why nothing can be received any more
+        # A thread of its own loads what comes: a signal handler, which may raise, runs in the main thread only.
+        _start(self._receive_all, "shoal-pool-receiver")
 
     def submit(self, task: int, payload: tuple[Any, ...]) -> None:
         """Queue a task; if its payload cannot be pickled, raise that and queue nothing."""
@@ -125,8 +132,7 @@ class QueueEnd:
     def _send(self, message: Any) -> None:
         # The pipe may be full while workers wait for us to empty the other one: so a thread of its own sends.
         if self._sender is None:
-            self._sender = threading.Thread(target=self._send_all, name="shoal-pool-sender", daemon=True)
-            self._sender.start()
+            self._sender = _start(self._send_all, "shoal-pool-sender")
         self._outgoing.put(message)
 
     def _send_all(self) -> None:
@@ -135,66 +141,78 @@ class QueueEnd:
                 self._put(None if message is None else (Head(message[0], True), message[1]))
             except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
                 if message is not None:
-                    self._unsent.append((message[0], True, Failure(error)))
-                    self.wake()
+                    self._outcomes.put((message[0], True, Failure(error)))
 
-    def collect(self, timeout: float | None) -> list[tuple[int, bool, Any]]:
-        """Wait for messages; none after `timeout` seconds, or when woken."""
-        deadline = None if timeout is None else monotonic() + timeout
-        found: list[tuple[int, bool, Any]] = []
-        for waiting in (self._unread, self._unsent):
-            while waiting:
-                found.append(waiting.popleft())
-        while len(found) < LIMIT:
-            left = 0.0 if found else (None if deadline is None else max(0.0, deadline - monotonic()))
-            ready = _standard.connection.wait([self._reader, self._bell], left)
-            if self._bell in ready:
-                with suppress(OSError):
-                    os.read(self._bell, 4096)
-            if self._reader not in ready:
+    def collect(self, timeout: float | None) -> Iterable[Message]:
+        """Wait for messages; none after `timeout` seconds, or when woken, or now and then: whoever finds nothing looks for workers that have died."""
+        if self._failure is not None and not self._ended:
+            raise self._failure
+        now = monotonic()
+        if timeout != 0.0 and now >= self._pause_at:
+            self._pause_at = now + PAUSE_SECONDS
+            return ()
+        return self._outcomes.collect(timeout)
+
+    def catch_up(self) -> None:
+        """See to it that what dead workers have published can be collected."""
+        until = monotonic() + CATCH_UP_SECONDS  # while others publish there is no end
+        while monotonic() < until and not (self._ended or self._failure):
+            if not (self._receiving or self._reader.poll(0.0)):
                 break
-            task, last, payload = self._load()
-            if task == TAKEN:
-                pid, taken = payload
-                self._running[pid] = taken
-            else:
-                found.append((task, last, payload))
-        return found
+            sleep(0.0005)
 
-    def _load(self) -> tuple[int, bool, Any]:
+    def _receive_all(self) -> None:
+        try:
+            while self._bell not in _standard.connection.wait([self._reader, self._bell]):
+                self._receiving = True
+                self._receive()
+                self._receiving = False
+        except BaseException as error:  # noqa: BLE001 - whoever collects is told
+            self._failure = error
+            self._receiving = False
+            self.wake()
+        finally:
+            os.close(self._bell)
+
+    def _receive(self) -> None:
         _loading.begin()
         try:
-            message: tuple[int, bool, Any] = self._get()
+            message: Message = self._get()
         except BaseException as error:
             if _loading.head is None:
                 raise
             message = (*_loading.head, NotLoaded(error))
-            if not is_outcome(error):
-                self._unread.append(message)
-                raise
-        return message
-
-    def wake(self) -> None:
-        """Make ``collect`` return."""
-        with suppress(OSError):
-            os.write(self._bell_writer, b"\0")
+        if message[0] == TAKEN:
+            pid, taken = message[2]
+            self._running[pid] = taken
+        else:
+            self._outcomes.put(message)
 
     def close(self) -> None:
-        """Let workers leave: one end mark, which each of them hands on."""
+        """Let workers leave: one end mark, which each of them hands on. May be called again, should it have gone with one that was killed."""
+        self._send(None)
+
+    def drop(self) -> None:
+        """Forget what has not been sent, let workers leave, and the threads end."""
+        with suppress(queue.Empty):
+            while True:
+                self._outgoing.get_nowait()
         self._send(None)
         self._send(END)
-
-    drop = close
+        if not self._ended:
+            self._ended = True
+            os.close(self._bell_writer)  # which the receiving thread sees
 
     def running(self, process: Any) -> int | None:
         """Say which task a dead worker had reported last; the ledger knows whether it has been finished."""
         return self._running.pop(process.pid, None)
 
 
-def _close_all(descriptors: tuple[int, ...]) -> None:
-    for descriptor in descriptors:
-        with suppress(OSError):
-            os.close(descriptor)
+def _start(target: Callable[[], object], name: str) -> threading.Thread:
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    harmless(thread)
+    thread.start()
+    return thread
 
 
 class QueueWorkerEnd:

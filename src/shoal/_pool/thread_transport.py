@@ -1,7 +1,6 @@
 """Carries the tasks of a ``ThreadPool``: everything stays an object of this process, nothing is pickled.
 
-Tasks go through a ``queue.SimpleQueue``. Outcomes are collected by one thread at a time, which may be interrupted by Ctrl-C between any two
-bytecodes; so they leave their queue in one C call, as they do from the native table.
+Tasks go through a ``queue.SimpleQueue``, outcomes through ``Outcomes``.
 """
 
 from __future__ import annotations
@@ -10,14 +9,15 @@ import queue
 import threading
 from collections import deque
 from contextlib import suppress
-from itertools import count, repeat, starmap
+from itertools import count, starmap
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from shoal._pool.functions import Function
+from shoal._pool.outcomes import Outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["SharedFunctions", "ThreadEnd", "ThreadQueues", "ThreadWorkerEnd"]
 
@@ -25,25 +25,11 @@ __all__ = ["SharedFunctions", "ThreadEnd", "ThreadQueues", "ThreadWorkerEnd"]
 class ThreadQueues:
     """What the application's end and the workers share."""
 
-    __slots__ = ("_bell", "asleep", "numbers", "outcomes", "tasks")
+    __slots__ = ("outcomes", "tasks")
 
     def __init__(self) -> None:
         self.tasks: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
-        self.outcomes: dict[int, tuple[int, bool, Any]] = {}  # in the order of their arrival
-        self.numbers = count()
-        self.asleep = False  # somebody waits for outcomes, or is about to
-        self._bell = threading.Lock()
-        self._bell.acquire()
-
-    def ring(self) -> None:
-        """Wake whoever waits for outcomes. May be called again and again; who is woken in vain looks and goes on."""
-        self.asleep = False
-        with suppress(RuntimeError):  # it rings already
-            self._bell.release()
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep until the bell rings; -1 seconds: for as long as that takes."""
-        self._bell.acquire(timeout=seconds)
+        self.outcomes = Outcomes()
 
 
 class ThreadEnd:
@@ -56,7 +42,8 @@ class ThreadEnd:
     def __init__(self, queues: ThreadQueues) -> None:
         self._queues = queues
         self._put = queues.tasks.put
-        self._woken = False
+        self.collect = queues.outcomes.collect
+        self.wake = queues.outcomes.wake
 
     def submit(self, task: int, payload: tuple[Any, ...]) -> None:
         """Queue a task."""
@@ -67,23 +54,8 @@ class ThreadEnd:
         deque(map(self._put, zip(count(first_task), payloads)), maxlen=0)
         return len(payloads)
 
-    def collect(self, timeout: float | None) -> Iterable[tuple[int, bool, Any]]:
-        """Wait for messages; none after `timeout` seconds, or when woken."""
-        queues = self._queues
-        outcomes = queues.outcomes
-        if not outcomes and not self._woken and timeout != 0.0:
-            queues.asleep = True
-            if not outcomes and not self._woken:  # first say so, then look again
-                queues.sleep(-1.0 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
-            queues.asleep = False
-        self._woken = False
-        # Only the one who collects takes away; but a signal handler may collect, too, before this is read.
-        return filter(None, map(outcomes.pop, list(outcomes), repeat(None)))
-
-    def wake(self) -> None:
-        """Make ``collect`` return, the present one or else the next."""
-        self._woken = True
-        self._queues.ring()
+    def catch_up(self) -> None:
+        """Nothing to do: what has been published is there."""
 
     def close(self) -> None:
         """Let workers leave once the queue is empty: one end mark, which each of them hands on."""
@@ -111,7 +83,7 @@ class ThreadWorkerEnd:
         self.identity = threading.get_ident()
         self._queues = queues
         self._get = queues.tasks.get
-        self._outcomes = queues.outcomes
+        self._put = queues.outcomes.put
 
     def claim(self) -> tuple[int, Any] | None:
         """Wait for a task; None when there will be no more."""
@@ -122,9 +94,7 @@ class ThreadWorkerEnd:
 
     def publish(self, task: int, last: bool, payload: Any) -> None:
         """Hand an outcome over."""
-        self._outcomes[next(self._queues.numbers)] = (task, last, payload)
-        if self._queues.asleep:
-            self._queues.ring()
+        self._put((task, last, payload))
 
     @staticmethod
     def run(
@@ -144,6 +114,11 @@ class ThreadWorkerEnd:
             if failed is None:
                 raise
             outcomes.append(failed(error))
+            return outcomes
+        if len(outcomes) < len(rest):  # the function's own StopIteration, which `extend` takes for the end
+            if failed is None:
+                raise StopIteration
+            outcomes.append(failed(StopIteration()))
         return outcomes
 
     @staticmethod

@@ -46,6 +46,9 @@ class ApplicationEnd(Protocol):
     def drop(self) -> None:
         """Let workers leave, whatever is queued; those that can be ended are being ended."""
 
+    def catch_up(self) -> None:
+        """See to it that what dead workers have published can be collected."""
+
     def running(self, process: Any, /) -> int | None:
         """Say which task a dead worker had claimed and not finished, if this transport does not report it by itself."""
 
@@ -115,6 +118,9 @@ class TableEnd:
         self.collect = table.collect
         self.wake = table.wake
         self.close = self.drop = table.close
+
+    def catch_up(self) -> None:
+        """Nothing to do: what has been published is in the table."""
 
     def running(self, _process: Any) -> None:
         """Nothing to add: recovery reports lost tasks by itself, with a ``WorkerLost`` in the place of the outcome."""

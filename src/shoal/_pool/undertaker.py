@@ -40,7 +40,8 @@ class Undertaker:
         self._forked = forked
         self._limit = RestartLimit()
         self._start_failures = 0
-        self._graves: dict[int, int | None] = {}  # exit codes of the dead, by pid
+        # Of the dead, by pid: the exit code, and whether another program had taken its place.
+        self._graves: dict[int, tuple[int | None, bool]] = {}
         self.failed_initializer: BaseException | None = None
         self.begun = 0
         self.done = 0
@@ -92,7 +93,8 @@ class Undertaker:
             if where == "initializer" and self.failed_initializer is None:
                 self.failed_initializer = TimeoutError(f"it did not return within {self._initializer_timeout} s")
         gone = crew.gone()
-        # What they published before they died is there by now, and comes first.
+        # What they published before they died comes first.
+        collector.end.catch_up()
         while True:
             collector.receive(0.0)
             if not ledger.inbox:
@@ -110,11 +112,11 @@ class Undertaker:
         task = collector.end.running(process)
         exitcode = process.exitcode
         collector.crew.bury(member)
-        self._graves[process.ident] = exitcode
+        self._graves[process.ident] = grave = (exitcode, member.replaced)
         if len(self._graves) > GRAVES:
             del self._graves[next(iter(self._graves))]
         if task is not None:
-            collector.ledger.lose(task, partial(_lost, process.ident, exitcode), None)
+            collector.ledger.lose(task, partial(_lost, process.ident, *grave), None)
         if not member.started and exitcode == MainGuardError.EXITCODE and collector.crew.unguarded is not None:
             collector.break_up("the pool's workers cannot start", collector.crew.unguarded)
         elif not member.ready and self._limit.died_unready(exitcode):
@@ -132,7 +134,7 @@ class Undertaker:
             if member is not None:  # dead, or it would not have been reported
                 collector.crew.see_off(member)
                 self._bury(member)
-            collector.ledger.lose(task, partial(_lost, pid, self._graves.get(pid)), report)
+            collector.ledger.lose(task, partial(_lost, pid, *self._graves.get(pid, (None, False))), report)
             if lost:
                 lost.popleft()
 
@@ -159,5 +161,7 @@ class Undertaker:
         crew.adopt(replacements=True)
 
 
-def _lost(pid: int, exitcode: int | None, what: str) -> WorkerLostError:
+def _lost(pid: int, exitcode: int | None, replaced: bool, what: str) -> WorkerLostError:
+    if replaced:
+        what += ", and put another program in its place, which the pool has killed,"
     return WorkerLostError(what, pid, exitcode)
