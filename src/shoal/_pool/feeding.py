@@ -166,7 +166,8 @@ class Source:
         """Submit as much as may be submitted; errors of items become their outcomes, for a driven job they are raised.
 
         Raises:
-            Exception: of a driven job (``map``): what pickling, or the iterator, raised. It is over then.
+            Exception: of a driven job (``map``): what pickling, or the iterator, raised. It is over then. Of an ``imap`` that is being started: what has nothing to do
+                with an item.
         """
         if self.exhausted or self._left():
             return
@@ -178,9 +179,13 @@ class Source:
                 self._feed_items(min(allowed, AT_ONCE))
         except BaseException as error:
             self._end()
-            if self.driven or not is_outcome(error):
+            if self.driven or not is_outcome(error) or self._is_being_started():
                 raise
             self._job.fail(error)
+
+    def _is_being_started(self) -> bool:
+        """Whether this is the call of ``imap``: what a signal handler raises is that call's, and whoever makes it never has the iterator."""
+        return self._stream and threading.current_thread() is threading.main_thread()
 
     def _left(self) -> bool:
         """Whether nobody is going to take what is still to come: then the input ends here."""
