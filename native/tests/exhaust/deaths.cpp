@@ -2,7 +2,6 @@
 #include "channels.hpp"
 #include "recovery/recovery.hpp"
 #include "sync/barrier.hpp"
-#include "sync/condition.hpp"
 
 namespace shoal::exhaust {
 
@@ -131,24 +130,14 @@ class RecoverWaiter : public RecoveryScenario {
   void finish() override { recovery::let_go(condition); }
 
  private:
-  void set_up() override {
-    condition = make_object<sync::WaitersBody>(object::Kind::kCondition, [](sync::WaitersBody&) {});
-  }
+  void set_up() override { condition = make_condition(); }
   void leave_behind() override {
     sync::Waiter waiter;
     CHECK(sync::enter(body(), condition, waiter));
     CHECK(sync::notify(body(), condition, 1) == 1);
   }
   void before_steps() override {
-    for (Child& peer : peers)
-      peer = start_and_wait_until_asleep([&] {
-        sync::Waiter waiter;
-        sync::Wait wait;
-        CHECK(sync::enter(body(), condition, waiter));
-        const bool told = sync::sleep(waiter, wait) == sync::Waited::kYes;
-        sync::leave(body(), condition, waiter, told);
-        return told ? 10 : 11;
-      });
+    for (Child& peer : peers) peer = start_and_wait_until_asleep([&] { return wait_once(condition); });
   }
   sync::WaitersBody& body() const { return *object::body<sync::WaitersBody>(condition); }
   uint32_t condition = 0;

@@ -4,6 +4,7 @@
 #include "channel/channel.hpp"
 #include "recovery/lifetime.hpp"
 #include "scenario.hpp"
+#include "sync/condition.hpp"
 #include "sync/lock.hpp"
 #include "sync/semaphore.hpp"
 
@@ -24,6 +25,19 @@ inline uint32_t make_lock(object::Kind kind = object::Kind::kLock) {
 inline uint32_t make_semaphore(uint32_t value, uint32_t maximum) {
   return make_object<sync::SemaphoreBody>(object::Kind::kSemaphore,
                                           [=](sync::SemaphoreBody& b) { sync::init(b, value, maximum); });
+}
+inline uint32_t make_condition() {
+  return make_object<sync::WaitersBody>(object::Kind::kCondition, [](sync::WaitersBody&) {});
+}
+// 10: it was notified; 11: not; 12: there was no node.
+inline int wait_once(uint32_t condition) {
+  sync::WaitersBody& body = *object::body<sync::WaitersBody>(condition);
+  sync::Waiter waiter;
+  sync::Wait wait;
+  if (!sync::enter(body, condition, waiter)) return 12;
+  const bool told = sync::sleep(waiter, wait) == sync::Waited::kYes;
+  sync::leave(body, condition, waiter, told);
+  return told ? 10 : 11;
 }
 inline uint32_t make_channel(const channel::Options& options) {
   uint32_t index = 0, generation = 0;

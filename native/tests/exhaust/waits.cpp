@@ -162,21 +162,11 @@ class SetEvent final : public Scenario {
 
 class ConditionScenario : public Scenario {
  public:
-  void prepare() override {
-    condition = make_object<sync::WaitersBody>(object::Kind::kCondition, [](sync::WaitersBody&) {});
-  }
+  void prepare() override { condition = make_condition(); }
   void finish() override { recovery::let_go(condition); }
 
  protected:
   sync::WaitersBody& body() const { return *object::body<sync::WaitersBody>(condition); }
-  int wait_once() const {
-    sync::Waiter waiter;
-    sync::Wait wait;
-    if (!sync::enter(body(), condition, waiter)) return 12;
-    const bool told = sync::sleep(waiter, wait) == sync::Waited::kYes;
-    sync::leave(body(), condition, waiter, told);
-    return told ? 10 : 11;
-  }
   uint32_t condition = 0;
 };
 
@@ -184,7 +174,7 @@ class Notify final : public ConditionScenario {
  public:
   void prepare() override {
     ConditionScenario::prepare();
-    peer = start_and_wait_until_asleep([&] { return wait_once(); });
+    peer = start_and_wait_until_asleep([&] { return wait_once(condition); });
   }
   void operate() override { sync::notify(body(), condition, 1); }
   void check() override {
@@ -201,11 +191,11 @@ class Notify final : public ConditionScenario {
 // A waiter is killed; the one behind it is notified all the same.
 class WaitNotified final : public ConditionScenario {
  public:
-  void operate() override { wait_once(); }
+  void operate() override { wait_once(condition); }
   void victim_sleeps() override { CHECK(sync::notify(body(), condition, 1) == 1); }
   void check() override {
     CHECK(sync::count_waiters(body(), condition) == 0);
-    const Child peer = start_and_wait_until_asleep([&] { return wait_once(); });
+    const Child peer = start_and_wait_until_asleep([&] { return wait_once(condition); });
     CHECK(sync::notify(body(), condition, 1) == 1);
     CHECK(result_of(peer) == 10);
   }
@@ -214,9 +204,9 @@ class WaitNotified final : public ConditionScenario {
 // Of two waiters the victim is notified. If it is killed before it goes on, the peer behind it is told in its place; else it is not.
 class WaitToldFirst final : public ConditionScenario {
  public:
-  void operate() override { wait_once(); }
+  void operate() override { wait_once(condition); }
   void victim_sleeps() override {
-    peer = start_and_wait_until_asleep([&] { return wait_once(); });
+    peer = start_and_wait_until_asleep([&] { return wait_once(condition); });
     CHECK(sync::notify(body(), condition, 1) == 1);
   }
   void at_death() override { went_on = !has_waiter(victim.slot); }

@@ -117,12 +117,10 @@ def _look(places: list[tuple[int, int]], file: tuple[int, int]) -> None:
         if _native.arena_descriptor() >= 0:
             return
         with suppress(OSError):  # it has gone, or belongs to somebody else
-            found = _runtime.above_standard(os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC))
+            found = relatives.open_arena(f"/proc/{pid}/fd/{descriptor}")
             status = os.fstat(found)
             if (status.st_dev, status.st_ino) == file:
-                relatives.attach(found, 0)
-                relatives.source[:] = [places[-1]]  # of those who had it before, the first: it will live longest
-                _runtime.start_watcher()
+                relatives.attach_found(found, places[-1])  # of those who had it before, the first: it will live longest
             else:
                 os.close(found)
 

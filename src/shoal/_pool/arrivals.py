@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import chain
 from operator import add, setitem
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from shoal._pool.failures import FAILURES
 from shoal._pool.results import job_counter
@@ -24,7 +24,6 @@ __all__ = ["Arrivals", "UnorderedArrivals"]
 
 REMEMBERED = 1 << 16  # batches of which an unordered one knows that it has had them; more than an inbox can repeat
 EMPTIED: Any = iter(())
-NOWHERE: deque[Any] = deque(maxlen=0)
 
 
 class Arrivals(Awaited):
@@ -34,7 +33,8 @@ class Arrivals(Awaited):
         pool: the pool, kept alive until the last outcome has arrived.
     """
 
-    _nowhere = NOWHERE  # found by objects that outlive their module, at the end of the interpreter
+    # Of the class: an object may outlive its module, at the end of the interpreter.
+    _nowhere: ClassVar[deque[Any]] = deque(maxlen=0)
 
     def __init__(self, pool: Any) -> None:
         super().__init__()

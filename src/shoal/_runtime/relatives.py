@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["attach", "join", "source"]
+__all__ = ["attach", "attach_found", "join", "open_arena", "source"]
 
 ARENA = "/memfd:shoal (deleted)"  # what a link to its descriptor says; see arena::create
 
@@ -36,9 +36,7 @@ def join() -> None:
         with suppress(OSError):  # it has gone, or is somebody else's
             for entry in os.scandir(f"/proc/{pid}/fd"):
                 if _target(entry.path) == ARENA:
-                    attach(_runtime.above_standard(os.open(entry.path, os.O_RDWR | os.O_CLOEXEC)), 0)
-                    source[:] = [(pid, int(entry.name))]
-                    _runtime.start_watcher()
+                    attach_found(open_arena(entry.path), (pid, int(entry.name)))
                     return
 
 
@@ -58,6 +56,23 @@ def _relatives() -> Iterator[int]:
         popen = getattr(child, "_popen", None)
         if popen is not None:
             yield popen.pid
+
+
+def open_arena(path: str) -> int:
+    """Open what may be an arena, under /proc; returns the descriptor."""
+    return _runtime.above_standard(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+
+
+def attach_found(descriptor: int, place: tuple[int, int]) -> None:
+    """Attach this process, for which no slot is reserved, to an arena that was found at others'.
+
+    Args:
+        descriptor: of the arena, as for `attach`.
+        place: the process that has it, and its descriptor there; where those look to whom this one sends.
+    """
+    attach(descriptor, 0)
+    source[:] = [place]
+    _runtime.start_watcher()
 
 
 def attach(descriptor: int, token: int) -> None:
