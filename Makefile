@@ -60,7 +60,7 @@ bench: ## compare with the standard library and others
 
 fuzz:  ## let atheris look for bytes from a socket that break a promise (ARGS='--seconds 600')
 	@$(ALONE) installed
-	if ! $(ALONE) requirements-fuzz; then echo "atheris is not to be had for this interpreter"; fi
+	if ! { $(ALONE) requirements-fuzz; }; then echo "atheris is not to be had for this interpreter"; fi
 	'$(BIN)/python' tests/fuzz/run.py $(ARGS)
 
 # Interpreters that are not found, or cannot build, are left out; make test has the running one's part.

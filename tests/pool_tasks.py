@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -184,6 +185,44 @@ def hang() -> None:
 def call(what: tuple[Any, tuple[Any, ...]]) -> Any:
     function, arguments = what
     return function(*arguments)
+
+
+class PipedQueue:
+    """A queue as joblib's and PyTorch's are: a pipe, a lock at each end, and pickles.
+
+    Args:
+        context: makes these.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._reader, self._writer = context.Pipe(duplex=False)
+        self._read_lock, self._write_lock = context.Lock(), context.Lock()
+
+    def put(self, item: object) -> None:
+        data = pickle.dumps(item)
+        with self._write_lock:
+            self._writer.send_bytes(data)
+
+    def get(self) -> object:
+        with self._read_lock:
+            data = self._reader.recv_bytes()
+        return pickle.loads(data)
+
+
+class SnatchingQueue(PipedQueue):
+    """One whose first getter is killed with a message in its hands that it has not loaded."""
+
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
+        self._once = context.Semaphore(1)
+
+    def get(self) -> object:
+        with self._read_lock:
+            data = self._reader.recv_bytes()
+            is_first = self._once.acquire(block=False)
+        if is_first:
+            die_by("SIGKILL")
+        return pickle.loads(data)
 
 
 class DeadlyQueue:

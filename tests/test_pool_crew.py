@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import time
 from multiprocessing import process as standard_process
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 import shoal
+from shoal import _native
 from shoal._pool.crew import Crew
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -23,6 +26,25 @@ class Worker:
     def __init__(self, pid: int) -> None:
         self.ident = pid
         self.exitcode: int | None = None
+
+
+def test_a_worker_that_is_another_program_is_seen_also_when_what_it_held_has_been_given_back() -> None:
+    process = shoal.get_context("fork").Process(target=tasks.become, args=("sleep", "60"))
+    process.start()
+    try:
+        token = process._popen._token  # type: ignore[attr-defined]
+        until = time.monotonic() + 20
+        while _native.slot_state(token) != "gone":  # by the watcher
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        crew = Crew([process], 1, lambda: None)
+        crew.adopt(replacements=False)
+        (member,) = crew.gone()
+        assert member.replaced
+        assert process.exitcode == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.join()
 
 
 @pytest.mark.parametrize("ready", [False, True])

@@ -158,13 +158,13 @@ PyObject* slot_state(PyObject*, PyObject* obj) {
   return PyUnicode_FromString("gone");
 }
 
-// The kernel marks the token of who dies, and of who becomes another program.
+// The kernel marks the token of who dies, and of who becomes another program. Once what it held has been given back, its slot moves on.
 PyObject* slot_abandoned(PyObject*, PyObject* obj) {
   process::Token token = 0;
   if (!token_argument(obj, token)) return nullptr;
   const uint32_t index = process::slot_of(token);
-  const bool says_dead = process::token_says_dead(index);  // first: the slot may go to another process meanwhile
-  return PyBool_FromLong(says_dead && process::names(token, process::slot(index).word.load()));
+  const bool says_dead = process::token_says_dead(index);  // of this process, or of the next one in the slot
+  return PyBool_FromLong(says_dead || !process::names(token, process::slot(index).word.load()));
 }
 
 PyObject* set_exit_code(PyObject*, PyObject* args) {
@@ -264,8 +264,7 @@ PyMethodDef functions[] = {
      "slot_claimed_by(token): the process that took the slot, gone or not; 0: none has, or it is not known any more."},
     {"slot_state", slot_state, METH_O, "slot_state(token): 'reserved', 'live' or 'gone'."},
     {"slot_abandoned", slot_abandoned, METH_O,
-     "slot_abandoned(token): whether the process has died, or become another program, and what it held is not back "
-     "yet."},
+     "slot_abandoned(token): whether the process has died, or become another program."},
     {"set_exit_code", set_exit_code, METH_VARARGS,
      "set_exit_code(code, clean=True): this process is about to leave; clean: no other thread is in the middle of "
      "anything."},

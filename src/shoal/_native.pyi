@@ -20,7 +20,7 @@ def slot_cancel(token: int) -> bool: ...  # the child was never made; as slot_re
 def slot_exit_code(token: int) -> int | None: ...    # what the child wrote before a clean exit
 def slot_claimed_by(token: int) -> int: ...          # the process that took the slot, dead or alive; 0: none has, or nobody knows any more
 def slot_state(token: int) -> str: ...    # "reserved" | "live" | "gone"
-def slot_abandoned(token: int) -> bool: ...  # its process has died, or become another program, and what it held is not back yet
+def slot_abandoned(token: int) -> bool: ...  # its process has died, or become another program
 def set_exit_code(code: int, clean: bool = True) -> None: ...  # a child, just before it leaves
 def my_slot() -> int: ...
 def has_ended(sentinel: int, timeout: float | None, /) -> bool: ...  # waits until it is readable, seconds at most; signal handlers run meanwhile

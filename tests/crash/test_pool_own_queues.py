@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pool_tasks as tasks
 import pytest
 from crash_table import SECONDS, Case, each, raised_by
-from test_pool_deaths import TASKS
+from test_pool_deaths import TASKS, raised_by_or_value
 
 from shoal.errors import WorkerLostError
 from shoal.pool import Pool
@@ -89,6 +90,46 @@ def test_a_signal_handler_that_raises(case: Case, method: str, pool: Pool) -> No
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
     assert [result.get(SECONDS) for result in results] == [2 * i for i in range(2000)]
+
+
+@each([Case("one", 1), Case("a chunk", 4)])
+def test_a_task_whose_worker_is_killed_before_it_has_loaded_any_of_it_fails_alone(
+    case: Case,
+    method: str,  # noqa: ARG001
+    context: Any,
+) -> None:
+    class Fatal(OwnQueues):
+        def _setup_queues(self) -> None:
+            super()._setup_queues()
+            self._inqueue = tasks.SnatchingQueue(self._ctx)
+            self._quick_put = self._inqueue.put
+
+    with Fatal(2, context=context) as pool:
+        results = pool.imap(tasks.double, range(8), chunksize=case.act)
+        outcomes = [raised_by_or_value(results) for _ in range(8)]
+    lost = [outcome for outcome in outcomes if isinstance(outcome, WorkerLostError) and "SIGKILL" in str(outcome)]
+    assert len(lost) == case.act, outcomes
+    assert [outcome for outcome in outcomes if outcome not in lost] == [
+        2 * i for i in range(8) if outcomes[i] not in lost
+    ]
+
+
+@each([Case("more than the queue holds", b"x" * (1 << 20))])
+def test_a_pool_that_is_terminated_leaves_no_thread_with_unsent_work_of(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    class Narrow(OwnQueues):
+        def _setup_queues(self) -> None:
+            super()._setup_queues()
+            self._inqueue = tasks.PipedQueue(self._ctx)
+            self._quick_put = self._inqueue.put
+
+    before = set(threading.enumerate())
+    with Narrow(1, context=context) as pool:
+        pool.apply_async(tasks.hang)
+        for _ in range(64):
+            pool.apply_async(len, (case.act,))
+    for thread in set(threading.enumerate()) - before:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
 
 
 @each([Case("is noticed", None)])

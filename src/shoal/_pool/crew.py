@@ -6,6 +6,7 @@ import select
 import time
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoal import _native, _standard
@@ -166,7 +167,8 @@ class Crew:
         """
         member.process.join(GONE_SECONDS)  # also if its exit code is known: until then it counts as a child
         if member.process.exitcode is None:
-            member.replaced = True
+            # Else its end takes long, for it has much memory to give back.
+            member.replaced = _runs_a_program(member.process.pid)
             member.process.kill()
             member.process.join(KILL_SECONDS)
 
@@ -225,3 +227,12 @@ class Crew:
                 self._poll.unregister(descriptor)
         self._watched.clear()
         self._members.clear()
+
+
+def _runs_a_program(pid: int) -> bool:
+    """Whether a process has not begun to end, by which it loses its program first."""
+    try:
+        Path(f"/proc/{pid}/exe").readlink()
+    except OSError:
+        return False
+    return True

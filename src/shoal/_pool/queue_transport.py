@@ -3,13 +3,14 @@
 The queues are like ``SimpleQueue``: in the worker ``get`` and ``put``; in the application the pool's ``_quick_put`` and ``_quick_get``, and
 a ``_reader`` to wait for. They have picklers of their own, so a message can only be loaded as a whole. Its first part is a :class:`Head`, which says whose
 it is as soon as it is loaded: before the rest, which may raise, or kill whoever loads it. In a worker that is also when it reports what it has taken, so a task is known to be lost when its
-worker dies.
+worker dies. One that dies between taking a message and that report is found by what is missing (`shoal._pool.journal`).
 """
 
 from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 from contextlib import suppress
 from time import monotonic, sleep
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from shoal import _standard
 from shoal._pool.failures import FAILURES, Failure, NotRun
 from shoal._pool.functions import LearnedFunctions
+from shoal._pool.journal import Journal
+from shoal._pool.ledger import LOST
 from shoal._pool.outcomes import Outcomes
 from shoal._runtime.threads import harmless
 from shoal.reduction import ForkingPickler
@@ -33,7 +36,8 @@ TAKEN = 0  # in place of a task's number: (pid, task)
 END = object()  # the sending thread may leave
 STEP_SECONDS = 0.002  # of work between two signs of life within a chunk
 CATCH_UP_SECONDS = 1.0
-PAUSE_SECONDS = 0.5  # between two looks for dead workers, however much arrives
+PAUSE_SECONDS = 0.25  # between two looks for dead workers, however much arrives
+DRAIN_SECONDS = 1.0
 
 
 class Loading(threading.local):
@@ -56,7 +60,7 @@ _loading = Loading()
 
 
 class Head:
-    """The number of a task in a message; it is loaded as that.
+    """The number of a task in a message, and whether the task ends with it; it is loaded as these two.
 
     Args:
         task: the number.
@@ -73,11 +77,11 @@ class Head:
         return _head, (self._task, self._last)
 
 
-def _head(task: int, last: bool) -> int:
+def _head(task: int, last: bool) -> tuple[int, bool]:
     if _loading.report is not None:
         _loading.report(task)
     _loading.head = task, last
-    return task
+    return task, last
 
 
 class NotLoaded(Failure):
@@ -86,7 +90,26 @@ class NotLoaded(Failure):
     __slots__ = ()
 
 
+class Untold:
+    """Stands in for the outcome of a task that a worker has taken, and died before it could say so.
+
+    Args:
+        pid: the worker's.
+    """
+
+    __slots__ = ("pid",)
+
+    # How far it had got is not known: any item of a chunk may have been run.
+    begun = sys.maxsize
+    first = 0
+    outcomes = ()
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+
 FAILURES.add(NotLoaded)
+LOST.add(Untold)
 
 
 class QueueEnd:
@@ -104,8 +127,9 @@ class QueueEnd:
     ) -> None:
         self._put = put or inqueue.put
         self._get = get or outqueue.get
+        self._inqueue = inqueue
         self._reader = outqueue._reader
-        self._running: dict[int, int] = {}  # by pid
+        self._journal = Journal()
         self._outcomes = Outcomes()
         self.wake = self._outcomes.wake
         self._pause_at = 0.0  # on the monotonic clock
@@ -137,11 +161,19 @@ class QueueEnd:
 
     def _send_all(self) -> None:
         while (message := self._outgoing.get()) is not END:
+            if message is None:
+                with suppress(BaseException):
+                    self._put(None)
+                continue
+            task, payload = message
+            self._journal.sending(task)
             try:
-                self._put(None if message is None else (Head(message[0], True), message[1]))
+                self._put((Head(task, True), payload))
             except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
-                if message is not None:
-                    self._outcomes.put((message[0], True, Failure(error)))
+                self._journal.ended(task)
+                self._outcomes.put((task, True, Failure(error)))
+            else:
+                self._journal.sent()
 
     def collect(self, timeout: float | None) -> Iterable[Message]:
         """Wait for messages; none after `timeout` seconds, or when woken, or now and then: whoever finds nothing looks for workers that have died."""
@@ -150,8 +182,16 @@ class QueueEnd:
         now = monotonic()
         if timeout != 0.0 and now >= self._pause_at:
             self._pause_at = now + PAUSE_SECONDS
-            return ()
-        return self._outcomes.collect(timeout)
+            return [(task, True, Untold(pid)) for task, pid in self._journal.lost(self._is_drained)]
+        left = self._pause_at - now
+        return self._outcomes.collect(left if timeout is None else min(timeout, left))
+
+    def _is_drained(self) -> bool:
+        """Whether there is nothing to be taken by workers. Where that cannot be known there always is."""
+        try:
+            return not self._inqueue._reader.poll(0.0)
+        except (AttributeError, OSError):
+            return False
 
     def catch_up(self) -> None:
         """See to it that what dead workers have published can be collected."""
@@ -177,16 +217,18 @@ class QueueEnd:
     def _receive(self) -> None:
         _loading.begin()
         try:
-            message: Message = self._get()
+            (task, last), payload = self._get()
         except BaseException as error:
             if _loading.head is None:
                 raise
-            message = (*_loading.head, NotLoaded(error))
-        if message[0] == TAKEN:
-            pid, taken = message[2]
-            self._running[pid] = taken
-        else:
-            self._outcomes.put(message)
+            task, last = _loading.head
+            payload = NotLoaded(error)
+        if task == TAKEN:
+            self._journal.reported(*payload)
+            return
+        if last:
+            self._journal.ended(task)
+        self._outcomes.put((task, last, payload))
 
     def close(self) -> None:
         """Let workers leave: one end mark, which each of them hands on. May be called again, should it have gone with one that was killed."""
@@ -199,13 +241,22 @@ class QueueEnd:
                 self._outgoing.get_nowait()
         self._send(None)
         self._send(END)
+        self._let_go_of_sender()
         if not self._ended:
             self._ended = True
             os.close(self._bell_writer)  # which the receiving thread sees
 
+    def _let_go_of_sender(self) -> None:
+        """Take what is in the queue, for there may be no worker any more to make room for what is being sent."""
+        until = monotonic() + DRAIN_SECONDS
+        with suppress(AttributeError, EOFError, OSError):
+            while self._sender is not None and self._sender.is_alive() and monotonic() < until:
+                if self._inqueue._reader.poll(0.001):
+                    self._inqueue._reader.recv_bytes()
+
     def running(self, process: Any) -> int | None:
-        """Say which task a dead worker had reported last; the ledger knows whether it has been finished."""
-        return self._running.pop(process.pid, None)
+        """Say which task a dead worker had; one that it has not reported is found later."""
+        return self._journal.died(process.pid, in_order=process.exitcode == 0)
 
 
 def _start(target: Callable[[], object], name: str) -> threading.Thread:
@@ -236,7 +287,7 @@ class QueueWorkerEnd:
         """Wait for a task; None when there will be no more."""
         _loading.begin(self._report)
         try:
-            message: tuple[int, Any] | None = self._inqueue.get()
+            message: tuple[tuple[int, bool], Any] | None = self._inqueue.get()
         except BaseException as error:
             if _loading.head is None:
                 raise
@@ -245,14 +296,16 @@ class QueueWorkerEnd:
             _loading.report = None
         if message is None:
             self._inqueue.put(None)
-        return message
+            return None
+        (task, _), payload = message
+        return task, payload
 
     def _report(self, task: int) -> None:
-        self._outqueue.put((TAKEN, False, (self.identity, task)))
+        self._outqueue.put((Head(TAKEN, False), (task, self.identity)))
 
     def publish(self, task: int, last: bool, payload: Any) -> None:
         """Send an outcome; if it cannot be pickled, raise that and send nothing."""
-        self._outqueue.put((Head(task, last), last, payload))
+        self._outqueue.put((Head(task, last), payload))
 
     def run(
         self,
