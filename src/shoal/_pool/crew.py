@@ -148,29 +148,29 @@ class Crew:
     def gone(self) -> list[Member]:
         """The workers that have ended; their exit codes are known then."""
         ready = {descriptor for descriptor, _ in self._poll.poll(0)} if self._watched else set()
-        found = []
-        for member in self.members():
-            if (
-                member.fileno in ready
-                or (member.fileno is None and member.process.exitcode is not None)
-                or member.is_abandoned()
-            ):
-                self.see_off(member)
-                found.append(member)
+        found = [
+            member
+            for member in self.members()
+            if member.fileno in ready
+            or (member.fileno is None and member.process.exitcode is not None)
+            or member.is_abandoned()
+        ]
+        self.see_off(found)
         return found
 
     @staticmethod
-    def see_off(member: Member) -> None:
-        """Wait for the end of a worker that has given up what ties it to the pool.
+    def see_off(members: list[Member]) -> None:
+        """Wait for the end of workers that have given up what ties them to the pool.
 
         One that lives on is another program by now, which its task has put in its place: it is killed.
         """
-        member.process.join(GONE_SECONDS)  # also if its exit code is known: until then it counts as a child
-        if member.process.exitcode is None:
+        _join([member.process for member in members], GONE_SECONDS)
+        left = [member for member in members if member.process.exitcode is None]
+        for member in left:
             # Else its end takes long, for it has much memory to give back.
             member.replaced = _runs_a_program(member.process.pid)
             member.process.kill()
-            member.process.join(KILL_SECONDS)
+        _join([member.process for member in left], KILL_SECONDS)
 
     def bury(self, member: Member) -> None:
         """Forget a worker that has ended."""
@@ -209,16 +209,12 @@ class Crew:
             if process.exitcode is None:
                 _standard.util.debug("terminating worker %s", process.pid)
                 process.terminate()
-        until = time.monotonic() + TERMINATE_SECONDS
-        for process in processes:
-            process.join(max(0.0, until - time.monotonic()))
+        _join(processes, TERMINATE_SECONDS)
         for process in processes:
             if process.exitcode is None:
                 _standard.util.debug("killing worker %s", process.pid)
                 process.kill()
-        until = time.monotonic() + KILL_SECONDS
-        for process in processes:
-            process.join(max(0.0, until - time.monotonic()))
+        _join(processes, KILL_SECONDS)
 
     def forget(self) -> None:
         """Drop everything that watches processes; the list stays as it is."""
@@ -227,6 +223,13 @@ class Crew:
                 self._poll.unregister(descriptor)
         self._watched.clear()
         self._members.clear()
+
+
+def _join(processes: list[Any], seconds: float) -> None:
+    """Wait for the end of processes, all together so long at most. Those that are known to have ended, too: until they are joined they count as children."""
+    until = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
 
 
 def _runs_a_program(pid: int) -> bool:

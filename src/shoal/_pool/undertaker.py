@@ -132,7 +132,7 @@ class Undertaker:
             pid = report.pid
             member = collector.crew.by_pid(pid)
             if member is not None:  # dead, or it would not have been reported
-                collector.crew.see_off(member)
+                collector.crew.see_off([member])
                 self._bury(member)
             collector.ledger.lose(task, partial(_lost, pid, *self._graves.get(pid, (None, False))), report)
             if lost:
