@@ -77,6 +77,36 @@ def test_an_interrupted_wait_on_a_condition_holds_the_lock_again(interrupted: Ca
         assert condition.wait(0) is False
 
 
+@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+def test_a_second_signal_leaves_a_wait_without_the_lock_and_its_block_with_that_signals_exception(
+    kind: str, interrupted: Callable[[], Any]
+):
+    condition, taken, done = mp.Condition(getattr(mp, kind)()), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with condition:
+            taken.set()
+            done.wait(LONG)
+
+    def send_twice() -> None:
+        taken.wait(LONG)
+        for _ in range(2):
+            with interrupted():
+                pass
+
+    holder, sender = threading.Thread(target=hold), threading.Thread(target=send_twice)
+    with pytest.raises(InterruptionError), condition:
+        holder.start()
+        sender.start()
+        condition.wait()
+    assert not done.is_set()
+    done.set()
+    holder.join()
+    sender.join()
+    with condition:
+        assert condition.wait(0) is False
+
+
 def test_a_handler_that_raises_nothing_does_not_end_a_wait():
     event, seen = mp.Event(), []
     before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))

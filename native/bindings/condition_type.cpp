@@ -109,6 +109,10 @@ bool call_in_passing(PyObject* lock, const char* method) {
   return true;
 }
 
+// The condition that this thread has left by a second Ctrl-C in wait(), while somebody else held the lock: its `with` ends with that exception, not with the
+// complaint that there is nothing to let go of.
+thread_local const PyObject* left_without_lock_ = nullptr;
+
 PyObject* condition_wait(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
   PyObject* timeout = nullptr;
   if ((count != 0 || names != nullptr) && !read_arguments("wait", args, count, names, nullptr, &timeout))
@@ -132,6 +136,7 @@ PyObject* condition_wait(PyObject* self, PyObject* const* args, Py_ssize_t count
   const Waited how = sync::sleep(waiter, gil.wait);
   end_wait(gil);
   const bool back = held > 0 ? acquire_back(lock, held) : call_in_passing(lock, "acquire");
+  if (!back) left_without_lock_ = self;
   Py_DECREF(lock);
   const bool returns = back && PyErr_Occurred() == nullptr;
   sync::leave(*b, index_of(self), waiter, returns);
@@ -169,12 +174,17 @@ PyObject* interned(PyObject*& name, const char* text) {
 
 PyObject* condition_enter(PyObject* self, PyObject*) {
   if (body(self) == nullptr) return nullptr;
+  if (left_without_lock_ == self) left_without_lock_ = nullptr;
   PyObject* enter = interned(enter_name_, "__enter__");
   return enter == nullptr ? nullptr : PyObject_CallMethodNoArgs(condition(self)->lock, enter);
 }
 
 PyObject* condition_exit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   if (body(self) == nullptr) return nullptr;
+  if (left_without_lock_ == self) {
+    left_without_lock_ = nullptr;
+    if (is_native_lock(condition(self)->lock) && held_by_me(condition(self)->lock) == 0) Py_RETURN_NONE;
+  }
   PyObject* exit = interned(exit_name_, "__exit__");
   if (exit == nullptr) return nullptr;
   PyObject* all[4] = {condition(self)->lock, Py_None, Py_None, Py_None};

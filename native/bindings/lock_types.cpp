@@ -37,9 +37,8 @@ void let_go_once(PyObject* self, LockBody& b) {
     sync::release(b);
 }
 
-// The lock was taken over from a killed holder. False with an exception set, and the lock released: a warning that is an error, too, leaves
-// a with statement before its body.
-bool tell_abandoned(PyObject* self, LockBody& b) {
+// The lock was taken over from a killed holder. False with an exception set: a warning may be an error, too.
+bool tell_abandoned(const LockBody& b) {
   static const char text[] = "the process that held this lock was killed: what the lock protects may be half changed";
   if (b.raises != 0) {
     raise_from("shoal.errors", "AbandonedLockError", text);
@@ -47,8 +46,21 @@ bool tell_abandoned(PyObject* self, LockBody& b) {
     PyObject* category = imported("shoal.errors", "AbandonedLockWarning");
     if (category != nullptr && PyErr_WarnEx(category, text, 1) == 0) return true;
   }
-  let_go_once(self, b);
   return false;
+}
+
+// What was on its way is the context of the exception that is set now. Takes the references.
+void chain(PyObject* type, PyObject* value, PyObject* traceback) {
+  if (type == nullptr) return;
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (traceback != nullptr) PyException_SetTraceback(value, traceback);
+  Py_DECREF(type);
+  Py_XDECREF(traceback);
+  PyObject *new_type = nullptr, *new_value = nullptr, *new_traceback = nullptr;
+  PyErr_Fetch(&new_type, &new_value, &new_traceback);
+  PyErr_NormalizeException(&new_type, &new_value, &new_traceback);
+  PyException_SetContext(new_value, value);
+  PyErr_Restore(new_type, new_value, new_traceback);
 }
 
 PyObject* finish_acquire(PyObject* self, LockBody& b, GilWait& gil, Acquired how) {
@@ -57,8 +69,9 @@ PyObject* finish_acquire(PyObject* self, LockBody& b, GilWait& gil, Acquired how
     case Acquired::kYes:
       Py_RETURN_TRUE;
     case Acquired::kAbandoned:
-      if (!tell_abandoned(self, b)) return nullptr;
-      Py_RETURN_TRUE;
+      if (tell_abandoned(b)) Py_RETURN_TRUE;
+      let_go_once(self, b);  // the exception leaves a with statement before its body
+      break;
     case Acquired::kTimeout:
       Py_RETURN_FALSE;
     case Acquired::kInterrupted:
@@ -220,29 +233,27 @@ bool acquire_back(PyObject* lock, int64_t count) {
   LockBody& b = *static_cast<LockBody*>(reinterpret_cast<Handle*>(lock)->body);
   PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
   PyErr_Fetch(&type, &value, &traceback);
-  bool taken = sync::try_acquire(b);
-  while (!taken) {
+  Acquired how = sync::try_acquire(b) ? Acquired::kYes : Acquired::kInterrupted;
+  while (how == Acquired::kInterrupted) {
     GilWait gil;
     begin_wait_for_ever(gil);
-    const Acquired how = sync::acquire(b, reinterpret_cast<Handle*>(lock)->index, gil.wait);
+    how = sync::acquire(b, reinterpret_cast<Handle*>(lock)->index, gil.wait);
     end_wait(gil);
-    if (how == Acquired::kInterrupted) {
-      if (type != nullptr) break;  // the second one: whoever presses Ctrl-C again wants to get out
-      PyErr_Fetch(&type, &value, &traceback);
-      continue;
+    if (how != Acquired::kInterrupted) break;
+    if (type != nullptr) {  // the second one: whoever presses Ctrl-C again wants to get out
+      Py_DECREF(type);
+      Py_XDECREF(value);
+      Py_XDECREF(traceback);
+      return false;
     }
-    if (is_recursive(lock)) b.count = 1;
-    if (how == Acquired::kAbandoned && !tell_abandoned(lock, b)) break;
-    taken = true;
-  }
-  if (!taken) {
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
-    return false;
+    PyErr_Fetch(&type, &value, &traceback);
   }
   if (is_recursive(lock)) b.count = static_cast<uint32_t>(count);
-  if (type != nullptr) PyErr_Restore(type, value, traceback);
+  if (how == Acquired::kAbandoned && !tell_abandoned(b)) {  // it is held: the exception leaves from the body of the with statement
+    chain(type, value, traceback);
+  } else if (type != nullptr) {
+    PyErr_Restore(type, value, traceback);
+  }
   return true;
 }
 

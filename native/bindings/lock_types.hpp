@@ -18,8 +18,8 @@ bool enter_lock(PyObject* lock);
 bool exit_lock(PyObject* lock);
 // How often this thread holds it (a Lock: 0 or 1). -1 with an exception set.
 int64_t held_by_me(PyObject* lock);
-// Lets go of it altogether, and takes it again as often. The latter goes on after a first signal whose handler raises, whose exception is set in the end;
-// false with an exception set after a second one: then the lock is not held.
+// Lets go of it altogether, and takes it again as often. The latter goes on after a first signal whose handler raises, whose exception is set in the end, as is that
+// of a lock that was taken over from a killed holder; false with an exception set after a second signal: then the lock is not held.
 void release_all(PyObject* lock);
 bool acquire_back(PyObject* lock, int64_t count);
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from crash_table import SECONDS, Case, each
 
+from shoal import synchronize
 from shoal.errors import AbandonedLockError, AbandonedLockWarning
 from shoal.synchronize import Lock
 
@@ -94,6 +95,26 @@ def test_who_waits_goes_on_when_one_is_killed_that_held(case: Case, method: str,
     with a_moment_later(holder.kill):
         case.outcome(thing)
     holder.join()
+
+
+@each([Case("a lock", "Lock"), Case("an rlock", "RLock")])
+def test_a_wait_that_takes_its_lock_back_from_one_that_was_killed_is_left_with_it(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    condition, taken = context.Condition(getattr(synchronize, case.act)(on_abandoned="raise")), context.Event()
+    holder = context.Process(target=tasks.hold, args=(condition, "enter", taken), daemon=True)
+
+    def kill_once_it_holds() -> None:
+        taken.wait(SECONDS)
+        holder.kill()
+
+    # What leaves the block is that it is told, not that its end has nothing to let go of.
+    with pytest.raises(AbandonedLockError), condition:
+        holder.start()
+        with a_moment_later(kill_once_it_holds):
+            while True:
+                assert not condition.wait(0.05)
+    holder.join()
+    with condition:
+        assert not condition.wait(0)
 
 
 @each([Case("another waiter", None)])
