@@ -249,7 +249,8 @@ bool acquire_back(PyObject* lock, int64_t count) {
     PyErr_Fetch(&type, &value, &traceback);
   }
   if (is_recursive(lock)) b.count = static_cast<uint32_t>(count);
-  if (how == Acquired::kAbandoned && !tell_abandoned(b)) {  // it is held: the exception leaves from the body of the with statement
+  if (how == Acquired::kAbandoned &&
+      !tell_abandoned(b)) {  // it is held: the exception leaves from the body of the with statement
     chain(type, value, traceback);
   } else if (type != nullptr) {
     PyErr_Restore(type, value, traceback);

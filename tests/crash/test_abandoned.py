@@ -98,7 +98,9 @@ def test_who_waits_goes_on_when_one_is_killed_that_held(case: Case, method: str,
 
 
 @each([Case("a lock", "Lock"), Case("an rlock", "RLock")])
-def test_a_wait_that_takes_its_lock_back_from_one_that_was_killed_is_left_with_it(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+def test_a_wait_that_takes_its_lock_back_from_one_that_was_killed_is_left_with_it(
+    case: Case, method: str, context: Any
+) -> None:  # noqa: ARG001
     condition, taken = context.Condition(getattr(synchronize, case.act)(on_abandoned="raise")), context.Event()
     holder = context.Process(target=tasks.hold, args=(condition, "enter", taken), daemon=True)
 
