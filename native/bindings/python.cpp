@@ -4,6 +4,8 @@
 #include <climits>
 
 #include "bindings/watcher_start.hpp"
+#include "names/names.hpp"
+#include "process/namespace.hpp"
 #include "process/slots.hpp"
 #include "recovery/recovery.hpp"
 
@@ -143,6 +145,15 @@ static bool join_relatives() {
   return done != nullptr;
 }
 
+// At the very end of the interpreter: whatever Python code there is has run by then, and may have used what has a name. In a child that has been forked it finds that
+// this is not its business.
+static void take_names_along() {
+  if (getpid() != 1) return;
+  Py_AtExit([] {
+    if (process::tree_ends_with_this()) names::remove_all();
+  });
+}
+
 bool ensure_attached() {
   if (!arena::attached() && !join_relatives()) return false;
   if (arena::attached()) {
@@ -160,7 +171,8 @@ bool ensure_attached() {
   }
   recovery::init();
   watch_forks();
-  process::claim(0);
+  process::claim(0, process::kFounder);
+  take_names_along();
   return true;
 }
 

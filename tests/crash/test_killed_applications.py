@@ -190,6 +190,73 @@ def test_as_the_first_process_of_a_namespace_too(method: str, tmp_path: Path) ->
         assert_nothing_is_left(program)
 
 
+NAMED = """
+import ctypes, os, signal, sys
+import shoal
+import crash_tasks as tasks
+from shoal.shared_memory import SharedMemory
+
+def listening_daemon():
+    context = shoal.get_context(METHOD)
+    event = context.Event()
+    context.Process(target=tasks.listen, args=(event,), daemon=True).start()
+    event.wait()
+
+if __name__ == "__main__":
+    block = SharedMemory(create=True, size=10)
+    print(block.name, flush=True)
+"""  # which nobody unlinks
+IN_A_NAMESPACE = """
+    listening_daemon()
+    assert os.getpid() == 1
+"""
+
+ORDERLY_ENDS = [
+    Case("has run to its end", "", 0),
+    Case("calls sys.exit", "sys.exit(3)", 3),
+    Case("raises", "raise LookupError", 1),
+    Case("is interrupted", "signal.raise_signal(signal.SIGINT)", 130),
+]
+
+
+@each(ORDERLY_ENDS)
+def test_named_memory_and_sockets_go_with_the_first_process_of_a_namespace_that(
+    case: Case, method: str, tmp_path: Path
+) -> None:
+    """Its watcher goes with it, before it could take them away."""
+    if why := refused([*namespace(), "true"]):
+        pytest.skip(f"no process namespace can be made here: {why}")
+    with Program(NAMED + IN_A_NAMESPACE + "    " + case.act, method, tmp_path, namespace()) as program:
+        block = Path("/dev/shm", program.line())  # noqa: S108 - where named memory lies
+        errors = program.end()
+        assert program.process.returncode == case.outcome, errors
+        assert_nothing_is_left(program)
+        assert not block.exists()
+
+
+TREE_BEYOND_A_NAMESPACE = """
+    CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    first = os.fork()
+    if first == 0:
+        sys.exit(os.getpid() != 1)
+    assert os.waitpid(first, 0)[1] == 0
+    print(os.path.exists(f"/dev/shm/{block.name}"), flush=True)
+"""
+
+
+def test_named_memory_stays_if_of_the_tree_only_one_process_was_the_first_of_a_namespace(tmp_path: Path) -> None:
+    if why := refused([*namespace(), "true"]):
+        pytest.skip(f"no process namespace can be made here: {why}")
+    with Program(NAMED + TREE_BEYOND_A_NAMESPACE, "", tmp_path) as program:
+        block = Path("/dev/shm", program.line())  # noqa: S108 - where named memory lies
+        assert program.line() == "True"
+        assert not program.end()
+        assert_nothing_is_left(program)
+        assert not block.exists()
+
+
 MOMENTS = 6  # spread over the time that the program takes to get ready
 
 
