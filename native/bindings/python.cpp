@@ -127,6 +127,7 @@ PyObject* raise_from(const char* module, const char* name, const char* text) {
 }
 
 void watch_forks() {
+  prepare_watcher();
   process::watch_forks();
   process::on_fork_in_child([] { ++forks; });
   watch_over_forks();

@@ -10,7 +10,7 @@ from crash_programs import Program, refused
 from crash_table import METHODS, SECONDS, Case, each
 
 HEAD = """
-import json, sys, threading, time
+import json, os, sys, threading, time
 import crash_tasks as tasks, pool_tasks
 import shoal
 from shoal.pool import Pool
@@ -123,22 +123,67 @@ def test_a_killed_application_leaves_nothing(case: Case, method: str, tmp_path: 
         assert_nothing_is_left(program)
 
 
+WITHOUT_WATCHERS = """
+    tasks.kill_watchers()
+"""
+STARTED_BY_A_THREAD = """
+    started, go_on, alive = context.Event(), context.Event(), context.Event()
+    def start():
+        context.Process(target=tasks.say_when_told, args=(started, go_on, alive), die_with_parent=True).start()
+    thread = threading.Thread(target=start)
+    thread.start()
+    task = f"/proc/self/task/{thread.native_id}"
+    thread.join()
+    started.wait()
+    while os.path.exists(task):
+        time.sleep(0.001)
+    go_on.set()
+    assert alive.wait(20)
+"""  # the kernel tells the child of the thread's end, which is not to be that of the child
+
+UNWATCHED = [
+    *(case for case in APPLICATIONS if case.act not in MAKES_FILES),
+    Case("a manager", "    manager = context.Manager()"),
+    Case("a process that a thread has started, which has ended", STARTED_BY_A_THREAD),
+]
+
+
+@each(UNWATCHED)
+def test_a_killed_application_leaves_no_process_though_both_watchers_were_killed_before(
+    case: Case, method: str, tmp_path: Path
+) -> None:
+    with Program(HEAD + case.act + WITHOUT_WATCHERS + TAIL, method, tmp_path) as program:
+        program.line()
+        program.wait_until_ready()
+        program.kill()
+        assert_nothing_is_left(program)
+
+
+UNWATCHED_BLOCK = """
+    from shoal.shared_memory import SharedMemory
+    block = SharedMemory(create=True, size=10)
+    print(block.name, flush=True)
+"""
+
+
+@each([Case("an idle pool", IDLE_POOL), Case("a process that was told to die with its parent", DEPENDENT)])
+def test_nor_does_it_leave_named_memory_if_there_was(case: Case, method: str, tmp_path: Path) -> None:
+    """Who notices the end of the application starts a watcher, which looks after the rest."""
+    with Program(HEAD + UNWATCHED_BLOCK + case.act + WITHOUT_WATCHERS + TAIL, method, tmp_path) as program:
+        block = Path("/dev/shm", program.line())  # noqa: S108 - where named memory lies
+        program.line()
+        program.wait_until_ready()
+        program.kill()
+        assert_nothing_is_left(program)
+        assert not block.exists()
+
+
 NAMED_MEMORY = """
-import time
-import psutil
-from shoal import _native
+import crash_tasks as tasks
 from shoal.shared_memory import SharedMemory
 
 block = SharedMemory(create=True, size=10)
-while not (pid := _native.watcher_pid()) or not (watcher := psutil.Process(pid)).children():
-    time.sleep(0.01)
-both = [watcher, *watcher.children()]
-for process in both:
-    process.suspend()
-for process in both:
-    process.kill()
-for process in both:
-    process.wait()
+tasks.kill_watchers()
 print(block.name, flush=True)
 """
 
