@@ -85,7 +85,7 @@ class ForkServer:
                 _runtime.server_fd = self._start()
             return _runtime.server_fd
 
-    def ask(self, request: socket.socket, *, dependent: bool = False) -> bool:
+    def ask(self, request: socket.socket, *, dependent: bool) -> bool:
         """Hand the server the end of a child's socket pair; False if it is dead. `dependent`: the child is to end with this process."""
         with self._lock:
             if _runtime.server_fd < 0:

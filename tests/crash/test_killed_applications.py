@@ -236,7 +236,7 @@ def test_as_the_first_process_of_a_namespace_too(method: str, tmp_path: Path) ->
 
 
 NAMED = """
-import ctypes, os, signal, sys
+import os, signal, sys
 import shoal
 import crash_tasks as tasks
 from shoal.shared_memory import SharedMemory
@@ -279,26 +279,74 @@ def test_named_memory_and_sockets_go_with_the_first_process_of_a_namespace_that(
         assert not block.exists()
 
 
-TREE_BEYOND_A_NAMESPACE = """
+UNSHARE = """
+import ctypes, os, sys
+
+def forked_as_the_first():
     CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
-    first = os.fork()
-    if first == 0:
-        sys.exit(os.getpid() != 1)
-    assert os.waitpid(first, 0)[1] == 0
-    print(os.path.exists(f"/dev/shm/{block.name}"), flush=True)
+    return os.fork()
 """
+ONE_OF_THE_TREE = """
+from shoal.shared_memory import SharedMemory
+
+block = SharedMemory(create=True, size=10)
+print(block.name, flush=True)
+first = forked_as_the_first()
+if first == 0:
+    sys.exit(os.getpid() != 1)
+assert os.waitpid(first, 0)[1] == 0
+print(os.path.exists(f"/dev/shm/{block.name}"), flush=True)
+"""
+THE_FOUNDER = """
+ready, told = os.pipe(), os.pipe()
+middle = os.fork()
+if middle == 0:
+    first = forked_as_the_first()
+    if first != 0:
+        os.write(ready[1], f" {first} ".encode())
+        os._exit(os.waitpid(first, 0)[1] != 0)
+    from shoal.shared_memory import SharedMemory
+    block = SharedMemory(create=True, size=10)
+    print(block.name, flush=True)
+    os.write(ready[1], f" {block.name} ".encode())
+    os.read(told[0], 1)
+    sys.exit(os.getpid() != 1)
+
+said = os.read(ready[0], 100).decode()
+while len(words := said.split()) < 2:
+    said += os.read(ready[0], 100).decode()
+first, name = sorted(words)
+from shoal._runtime import relatives
+place = f"/proc/{first}/fd/"
+number = next(fd for fd in os.listdir(place) if relatives._target(place + fd) == relatives.ARENA)
+relatives.attach_found(relatives.open_arena(place + number), (int(first), int(number)))
+os.write(told[1], b"!")
+assert os.waitpid(middle, 0)[1] == 0
+print(os.path.exists(f"/dev/shm/{name}"), flush=True)
+"""  # and a process beyond has joined it
+
+BEYOND = [
+    Case("is one of the tree", ONE_OF_THE_TREE, ()),
+    Case("is one of a tree that is in a namespace itself", ONE_OF_THE_TREE, namespace()),
+    Case("has begun the tree", THE_FOUNDER, ()),
+]
 
 
-def test_named_memory_stays_if_of_the_tree_only_one_process_was_the_first_of_a_namespace(tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", BEYOND, ids=lambda case: case.name)
+def test_named_memory_of_a_tree_beyond_a_namespace_stays_when_its_first_process_ends_that(
+    case: Case, tmp_path: Path
+) -> None:
     if why := refused([*namespace(), "true"]):
         pytest.skip(f"no process namespace can be made here: {why}")
-    with Program(NAMED + TREE_BEYOND_A_NAMESPACE, "", tmp_path) as program:
+    with Program(UNSHARE + case.act, "", tmp_path, case.outcome) as program:
         block = Path("/dev/shm", program.line())  # noqa: S108 - where named memory lies
         assert program.line() == "True"
         assert not program.end()
         assert_nothing_is_left(program)
+        if case.act is THE_FOUNDER:  # processes with numbers of two namespaces: who watches one cannot watch the other (steps.md)
+            block.unlink(missing_ok=True)
         assert not block.exists()
 
 

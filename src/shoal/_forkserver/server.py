@@ -208,7 +208,8 @@ class _Server:
 
     def _have_it_look(self, fd: int) -> None:
         """The client has let go of a child, perhaps because it is dead: tell the child, as the kernel tells those whose parent it is (`native/process/parent.hpp`)."""
-        os.kill(self._release(fd), signal.SIGURG)  # not waited for yet, so the number is its own
+        with suppress(PermissionError):  # it has become another user's process
+            os.kill(self._release(fd), signal.SIGURG)  # not waited for yet, so the number is its own
 
     def _release(self, fd: int) -> int:
         self.poller.unregister(fd)
