@@ -345,8 +345,8 @@ def test_named_memory_of_a_tree_beyond_a_namespace_stays_when_its_first_process_
         assert program.line() == "True"
         assert not program.end()
         assert_nothing_is_left(program)
-        if case.act is THE_FOUNDER:  # processes with numbers of two namespaces: who watches one cannot watch the other (steps.md)
-            block.unlink(missing_ok=True)
+        if case.act is THE_FOUNDER:
+            block.unlink(missing_ok=True)  # numbers of two namespaces: who watches over one cannot watch over the other
         assert not block.exists()
 
 
