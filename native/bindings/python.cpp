@@ -4,6 +4,8 @@
 #include <climits>
 
 #include "bindings/watcher_start.hpp"
+#include "names/names.hpp"
+#include "process/namespace.hpp"
 #include "process/slots.hpp"
 #include "recovery/recovery.hpp"
 
@@ -125,6 +127,7 @@ PyObject* raise_from(const char* module, const char* name, const char* text) {
 }
 
 void watch_forks() {
+  prepare_watcher();
   process::watch_forks();
   process::on_fork_in_child([] { ++forks; });
   watch_over_forks();
@@ -141,6 +144,15 @@ static bool join_relatives() {
   PyObject* done = PyObject_CallNoArgs(join);
   Py_XDECREF(done);
   return done != nullptr;
+}
+
+// At the very end of the interpreter: whatever Python code there is has run by then, and may have used what has a name. In a child that has been forked it finds that
+// this is not its business.
+static void take_names_along() {
+  if (getpid() != 1) return;
+  Py_AtExit([] {
+    if (process::tree_ends_with_this()) names::remove_all();
+  });
 }
 
 bool ensure_attached() {
@@ -160,7 +172,8 @@ bool ensure_attached() {
   }
   recovery::init();
   watch_forks();
-  process::claim(0);
+  process::claim(0, process::kFounder);
+  take_names_along();
   return true;
 }
 

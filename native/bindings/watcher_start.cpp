@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "process/parent.hpp"
 #include "process/slots.hpp"
 
 extern char** environ;
@@ -24,6 +25,9 @@ namespace {
 
 constexpr char kName[] = "shoal-watcher";
 char path_[PATH_MAX];
+// How it is started. Made beforehand, since memory is allocated for it, which a fork handler beside other threads, or a signal handler, must not wait for.
+char arena_[16];
+posix_spawn_file_actions_t actions_;
 
 // Asked with every start. What the watcher's life token says is read from memory; the kernel is asked now and then only, for the case that the
 // out-of-memory reaper has taken the mark away.
@@ -73,21 +77,22 @@ const char* watcher_path() { return path_; }
 // are vfork'd (posix_spawn), so no memory is copied and no fork handler runs.
 int start_watcher() {
   if (watcher_lives()) return 0;
-  char number[16];
-  std::snprintf(number, sizeof number, "%d", arena::descriptor());
   char detach[] = "--detach";
-  char* argv[] = {path_, detach, number, nullptr};
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  for (int fd : {0, 1, 2}) posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
-  // dup2 onto itself takes close-on-exec off, in the child only.
-  posix_spawn_file_actions_adddup2(&actions, arena::descriptor(), arena::descriptor());
+  char* argv[] = {path_, detach, arena_, nullptr};
   pid_t pid = 0;
-  const int error = posix_spawn(&pid, path_, &actions, nullptr, argv, environ);
-  posix_spawn_file_actions_destroy(&actions);
+  const int error = posix_spawn(&pid, path_, &actions_, nullptr, argv, environ);
   while (error == 0 && waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
   }
   return error;
+}
+
+void prepare_watcher() {
+  std::snprintf(arena_, sizeof arena_, "%d", arena::descriptor());
+  posix_spawn_file_actions_init(&actions_);
+  for (int fd : {0, 1, 2}) posix_spawn_file_actions_addopen(&actions_, fd, "/dev/null", O_RDWR, 0);
+  // dup2 onto itself takes close-on-exec off, in the child only.
+  posix_spawn_file_actions_adddup2(&actions_, arena::descriptor(), arena::descriptor());
+  process::before_end([] { start_watcher(); });
 }
 
 void watch_over_forks() { pthread_atfork(nullptr, after_fork_in_parent, nullptr); }

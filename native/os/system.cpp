@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -117,6 +118,8 @@ int pidfd_open(pid_t pid) { return above_standard(static_cast<int>(syscall(SYS_p
 int pidfd_kill(int pidfd, int signal) {
   return static_cast<int>(syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));
 }
+
+void signal_at_end_of_parent(int signal) { prctl(PR_SET_PDEATHSIG, signal); }
 
 namespace {
 

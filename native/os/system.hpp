@@ -80,6 +80,9 @@ unsigned usable_cores();                          // by affinity
 bool cores_suffice();                             // no more threads of the machine want to run than it has cores
 uint64_t memory_limit();                          // bytes: the smaller of the cgroup's limit and the machine's memory
 
+// Asks for a signal whenever the thread ends whose child this process is: the one that has made it, or to which the kernel has handed it since.
+void signal_at_end_of_parent(int signal);
+
 inline pid_t thread_id() { return static_cast<pid_t>(syscall(SYS_gettid)); }
 inline bool on_main_thread() { return thread_id() == getpid(); }
 

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <climits>
-#include <csignal>
+
+#include "process/parent.hpp"
 
 namespace shoal::process {
 
@@ -66,11 +67,6 @@ uint32_t find_free(uint32_t flags, Token parent) {
   return kNoSlot;
 }
 
-[[noreturn]] void end_self() {
-  kill(getpid(), SIGKILL);
-  _exit(1);
-}
-
 // What is born from now on, a child that has been forked does not hold by inheritance. Said by its parent and by the child, whoever comes first: a child that is
 // killed before it can would else hold all that is made until its slot is given up.
 void close_window(Token life) {
@@ -93,7 +89,7 @@ bool settle(uint32_t index, uint32_t flags) {
   mine_ = index;
   s.claimed_by = getpid();
   // SYNC POINT with recovery, which marks the parent's slot before it looks for dependents: either it sees this one, or this one sees the mark.
-  if ((s.flags.load() & kDependent) != 0 && is_gone(s.parent.load())) end_self();
+  if ((s.flags.load() & kDependent) != 0) end_with_parent();
   announce();
   return true;
 }
@@ -116,7 +112,8 @@ void after_fork_in_child() {
   fork_token_ = 0;
   claim(token, kForked);
   // Given up meanwhile, after its parent's death: for all others it never lived.
-  if (token != 0 && (mine_ == kNoSlot || token_of(mine_) != token) && (fork_flags_ & kDependent) != 0) end_self();
+  if (token != 0 && (mine_ == kNoSlot || token_of(mine_) != token) && (fork_flags_ & kDependent) != 0)
+    end_after_parent();
   for (int i = 0; i < hook_count_; ++i) hooks_[i]();
 }
 

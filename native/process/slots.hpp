@@ -22,6 +22,7 @@ constexpr uint32_t kDependent = kDaemon | kDieWithParent;
 constexpr uint32_t kForked = 4;    // holds, without bookkeeping, what existed at its fork
 constexpr uint32_t kHasToken = 8;  // attached on its main thread, which holds the life token
 constexpr uint32_t kClean = 16;    // said good-bye: no thread of it was in the middle of anything
+constexpr uint32_t kFounder = 32;  // has made the arena
 
 constexpr uint64_t kWindowOpen = UINT64_MAX;  // as a beginning: nothing is in the window
 // The end of a window that has none yet, beyond all fork sequence numbers. It tells one life of the slot from the next, so who closes the window of a life that

@@ -22,7 +22,7 @@ constexpr uint64_t kSoon = (SHOAL_SANITIZED == 1 ? 1 : 5) * kSecond;
 
 struct Report {  // by the root, to this program and to its children
   std::atomic<int32_t> watcher, child, grandchild, other;
-  std::atomic<uint32_t> ready;
+  std::atomic<uint32_t> ready, beats;
 };
 Report* report = nullptr;
 
@@ -210,16 +210,91 @@ void killed_stand_by_is_replaced() {
   await_watcher(watcher);
 }
 
+void kill_both() {
+  const pid_t watcher = start_watcher(), other = stand_by_of(watcher);
+  CHECK(kill(other, SIGSTOP) == 0 && kill(watcher, SIGKILL) == 0 && kill(other, SIGKILL) == 0);
+  until([] { return process::watcher() == 0; });
+}
+
 // Both at once: the next process that starts one finds none.
 void both_killed_are_replaced() {
   prepare(60);
-  const pid_t watcher = start_watcher();
-  until([&] { return stand_by_of(watcher) != 0; });
-  const pid_t other = stand_by_of(watcher);
-  CHECK(kill(other, SIGSTOP) == 0 && kill(watcher, SIGKILL) == 0 && kill(other, SIGKILL) == 0);
-  until([&] { return process::watcher() == 0; });
+  kill_both();
   start_watcher();
   permit_of_the_killed_wakes_a_sleeper([] { return 0; }, [] {});
+}
+
+[[noreturn]] void beat() {
+  for (;;) {
+    report->beats.fetch_add(1);
+    usleep(1'000);
+  }
+}
+
+// Of a thread that ends: by then the kernel has told its children.
+void in_a_thread(void (*work)()) {
+  std::atomic<pid_t> id{0};
+  std::thread([&] {
+    id = os::thread_id();
+    work();
+  }).join();
+  until([&] { return access(("/proc/self/task/" + std::to_string(id)).c_str(), F_OK) != 0; });
+}
+
+void check_alive() {
+  const uint32_t before = report->beats;
+  until([&] { return report->beats >= before + 20; });
+}
+
+// What is to end with its parent does so without a watcher, and what is not lives on; but not with the thread that has forked it.
+void dependents_need_no_watcher() {
+  prepare(60);
+  const pid_t parent = child([] {
+    in_a_thread([] {
+      process::set_fork_flags(process::kDieWithParent);
+      report->child = child([] {
+        process::set_fork_flags(process::kDaemon);
+        report->grandchild = child([] { pause(); });
+        report->ready.fetch_add(1);
+        beat();
+      });
+    });
+    until([] { return report->ready == 1; });
+    check_alive();
+    report->other = child([] { pause(); });
+    report->ready.fetch_add(1);
+    pause();
+  });
+  until([] { return report->ready == 2; });
+  kill_both();
+  CHECK(kill(parent, SIGKILL) == 0);
+  CHECK(ends_within(report->child, 2 * kSoon));
+  CHECK(ends_within(report->grandchild, 2 * kSoon));
+  CHECK(!ends_within(report->other, 50 * kMillisecond));
+  CHECK(kill(report->other, SIGKILL) == 0);
+  end(parent, 0);
+  start_watcher();
+}
+
+// A child that has become another program asks the kernel still, and has no handler any more.
+void thread_ends_no_program() {
+  prepare(60);
+  static int line[2];
+  CHECK(pipe2(line, O_CLOEXEC) == 0);
+  in_a_thread([] {
+    process::set_fork_flags(process::kDieWithParent);
+    report->child = child([] {
+      dup2(line[0], STDIN_FILENO);
+      execlp("sh", "sh", "-c", "read word; exit 7", nullptr);
+    });
+    const uint32_t slot = process::slot_of(process::last_fork());
+    until([slot] { return process::token_says_dead(slot); });  // exec marks it
+  });
+  start_watcher();
+  CHECK(write(line[1], "go\n", 3) == 3);
+  int status = 0;
+  CHECK(waitpid(report->child, &status, 0) == report->child);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
 }
 
 // The root makes it, a child outlives the root: it is there as long as one of the tree is, and goes with the last.
@@ -294,6 +369,9 @@ int main() {
   RUN(killed_watcher_is_replaced, true);
   RUN(killed_stand_by_is_replaced, false);
   RUN(both_killed_are_replaced, true);
+  RUN(dependents_need_no_watcher, false);
+  RUN(dependents_need_no_watcher, true);
+  RUN(thread_ends_no_program, false);
   RUN(one_watcher_is_enough, false);
   RUN(named_memory_goes_with_the_tree, false);
   check_named_memory_has_gone();

@@ -1,5 +1,5 @@
 // Floor 8: who takes over when the watcher is killed. The watcher starts a second process of the same program, which does nothing but wait for the end of the
-// first. Each of the two replaces the other, so both must be killed within milliseconds to leave a tree unwatched (until it next starts a process).
+// first. Each of the two replaces the other, so both must be killed within milliseconds to leave a tree unwatched (until it next starts a process, or one ends whose children are to end with it).
 #pragma once
 
 #include <cstdint>

@@ -85,14 +85,14 @@ class ForkServer:
                 _runtime.server_fd = self._start()
             return _runtime.server_fd
 
-    def ask(self, request: socket.socket) -> bool:
-        """Hand the server the end of a child's socket pair; False if it is dead."""
+    def ask(self, request: socket.socket, *, dependent: bool) -> bool:
+        """Hand the server the end of a child's socket pair; False if it is dead. `dependent`: the child is to end with this process."""
         with self._lock:
             if _runtime.server_fd < 0:
                 return False
             common = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=_runtime.server_fd)
             try:
-                protocol.send(common, b"?", [request.fileno()])
+                protocol.send(common, protocol.DEPENDENT if dependent else protocol.LASTING, [request.fileno()])
             except OSError:
                 return False
             finally:

@@ -85,7 +85,7 @@ class Popen(popen_spawn_posix.Popen):
                 try:
                     with request:
                         protocol.send_head(line, slot.token, fixed + self._fds, flags)
-                        sent = forkserver.ask(request)
+                        sent = forkserver.ask(request, dependent=slot.dependent)
                     answer, descriptors = protocol.receive_last(line) if sent else (b"", [])
                     if answer and protocol.ANSWER.unpack(answer)[0] != protocol.FAILED:
                         return self._take(slot, line, answer, descriptors)

@@ -111,7 +111,9 @@ class Reserved:
     def __init__(self, process_obj: Any) -> None:
         self.arena = _runtime.ensure()
         _runtime.start_watcher()
-        self.token = _native.slot_reserve(process_obj.daemon, getattr(process_obj, "_die_with_parent", False))
+        daemon, die_with_parent = process_obj.daemon, getattr(process_obj, "_die_with_parent", False)
+        self.dependent = daemon or die_with_parent
+        self.token = _native.slot_reserve(daemon, die_with_parent)
         self._given = False
 
     def pickled(self, process_obj: Any, popen: Any) -> list[Any]:

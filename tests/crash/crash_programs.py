@@ -131,13 +131,15 @@ class Program:
     def gone_but(self, survivors: set[int], seconds: float, *, servers: bool = False) -> dict[int, str]:
         """Wait until nothing of it lives but these (and, with `servers`, fork servers and watchers); returns what else does, after that many seconds."""
         until = time.monotonic() + seconds
+        was_empty = False
         while True:
             left = {pid: line for pid, line in processes_with(self.mark).items() if pid not in survivors}
             if servers:
                 left = {pid: line for pid, line in left.items() if "forkserver" not in line and "watcher" not in line}
-            # Reaped, the number may be used again; a zombie is dead.
-            if not left or time.monotonic() > until:
+            # Reaped, the number may be used again; a zombie is dead. Twice: who is started while the list is being read, by one that ends meanwhile, is not in it.
+            if (not left and was_empty) or time.monotonic() > until:
                 return left
+            was_empty = not left
             time.sleep(0.02)
 
     def files(self) -> list[str]:

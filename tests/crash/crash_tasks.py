@@ -8,7 +8,10 @@ import signal
 import time
 from typing import Any
 
+import psutil
+
 import shoal
+from shoal import _native
 from shoal.connection import Listener
 
 
@@ -24,6 +27,25 @@ def listen(event: Any) -> None:
 def say_ready(event: Any) -> None:
     event.set()
     time.sleep(60)
+
+
+def say_when_told(started: Any, go_on: Any, alive: Any) -> None:
+    started.set()
+    go_on.wait()
+    say_ready(alive)
+
+
+def kill_watchers() -> None:
+    """Both, so that neither can replace the other."""
+    while not (pid := _native.watcher_pid()) or not (watcher := psutil.Process(pid)).children():
+        time.sleep(0.01)
+    both = [watcher, *watcher.children()]
+    for process in both:
+        process.suspend()
+    for process in both:
+        process.kill()
+    for process in both:
+        process.wait()
 
 
 def wait_for(event: Any) -> None:

@@ -62,8 +62,8 @@ def before_the_answer_is_read(patch: Patch) -> None:
         tokens.append(reserve(*args))
         return tokens[-1]
 
-    def ask_and_be_late(request: Any) -> Any:
-        assert ask(request)
+    def ask_and_be_late(request: Any, *, dependent: bool) -> Any:
+        assert ask(request, dependent=dependent)
         until = time.monotonic() + SECONDS
         while _native.slot_state(tokens[-1]) != "live" and time.monotonic() < until:
             time.sleep(0.001)

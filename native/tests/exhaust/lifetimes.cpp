@@ -245,12 +245,17 @@ class Reserve final : public Scenario {
   void check() override {}
 };
 
-// A child killed while it claims its slot, from the fork on.
+// A child killed while it claims its slot, from the fork on; one that is to end with its parent asks the kernel for word of that.
 class ClaimSlot final : public Scenario {
  public:
+  explicit ClaimSlot(uint32_t flags) : flags_(flags) {}
   bool from_birth() const override { return true; }
+  void prepare() override { process::set_fork_flags(flags_); }
   void operate() override {}
   void check() override {}
+
+ private:
+  uint32_t flags_;
 };
 
 // A process killed while it says good-bye with a lock in its hands: handed over, or abandoned.
@@ -296,7 +301,8 @@ std::vector<Entry> lifetime_operations() {
       {"object.receive", make<ReceiveLock>},
       {"object.sweep", make<Sweep>},
       {"slot.reserve", make<Reserve>},
-      {"slot.claim", make<ClaimSlot>},
+      {"slot.claim", make<ClaimSlot, 0u>},
+      {"slot.claim.dependent", make<ClaimSlot, process::kDieWithParent>},
       {"slot.leave", make<Leave>},
   };
 }

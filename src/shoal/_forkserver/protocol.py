@@ -3,12 +3,14 @@
 All processes of a tree hold one end of a socket pair, the server holds the other: there is no address that somebody else could connect to. A request
 is one message with the end of a second socket pair, made for this child alone:
 
-    client -> server   (on the common socket)  [child's socket]
+    client -> server   (on the common socket)  LASTING or DEPENDENT [child's socket]
     client -> child    (on the child's socket) head; then descriptors, as many messages as they need
     server -> client   (on the child's socket) STARTED pid [pidfd], or THREADS n, or FAILED: it could not import what it had to, and ends
     server -> client   (on the child's socket) ENDED exit code
 
 The child reads what is meant for it, so the server never waits for a client, nor a client for a child. All sockets keep messages apart (SOCK_SEQPACKET).
+
+A client that dies hangs up; then the server tells those of its children that are to end with it to look for it.
 
 The child keeps its end of its socket until it has claimed the slot. So a server that was killed between handing the request to a child and saying STARTED leaves
 no doubt: when the client's end reports the end of file, either somebody has claimed the slot, and is the child, or nobody ever will.
@@ -24,8 +26,10 @@ from typing import NamedTuple
 from shoal._runtime import STDERR, above_standard
 
 __all__ = [
+    "DEPENDENT",
     "ENDED",
     "FAILED",
+    "LASTING",
     "QUIET",
     "STARTED",
     "THREADS",
@@ -39,6 +43,8 @@ __all__ = [
     "server_program",
     "socket_pair",
 ]
+
+LASTING, DEPENDENT = b"?", b"!"  # requests: for a child that may outlive its client, and for one that is to end with it
 
 STARTED, THREADS, ENDED, FAILED = 1, 2, 3, 4
 

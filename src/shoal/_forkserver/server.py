@@ -181,20 +181,23 @@ class _Server:
         self.common = common
         self.main_module = main_module
         self.sockets: dict[int, int] = {}  # a living child's pid: the descriptor of its socket
+        self.dependents: dict[int, int] = {}  # of those that are to end with their client: the descriptor, the pid
         self.spare: Spare | None = None
         self.needs_spare = False  # whether one is to be made as soon as there is nothing else to do
         self.bell, self.ringer = os.pipe()
         os.set_blocking(self.bell, False)
         os.set_blocking(self.ringer, False)
+        self.poller = select.epoll()
 
     def serve(self) -> None:
         signal.signal(signal.SIGCHLD, _hear)
         signal.set_wakeup_fd(self.ringer, warn_on_full_buffer=False)
-        poller = select.poll()
-        poller.register(self.common, select.POLLIN)
-        poller.register(self.bell, select.POLLIN)
+        self.poller.register(self.common, select.EPOLLIN)
+        self.poller.register(self.bell, select.EPOLLIN)
         while True:
-            ready = {fd for fd, _ in poller.poll(0 if self.needs_spare else None)}
+            ready = {fd for fd, _ in self.poller.poll(0 if self.needs_spare else None)}
+            for fd in ready & self.dependents.keys():
+                self._have_it_look(fd)
             if self.bell in ready:
                 self._reap()
             if self.common.fileno() in ready and not self._answer():
@@ -202,6 +205,15 @@ class _Server:
                 return
             if not ready:
                 self._make_spare()
+
+    def _have_it_look(self, fd: int) -> None:
+        """The client has let go of a child, perhaps because it is dead: tell the child, as the kernel tells those whose parent it is (`native/process/parent.hpp`)."""
+        with suppress(PermissionError):  # it has become another user's process
+            os.kill(self._release(fd), signal.SIGURG)  # not waited for yet, so the number is its own
+
+    def _release(self, fd: int) -> int:
+        self.poller.unregister(fd)
+        return self.dependents.pop(fd)
 
     def _reap(self) -> None:
         """Pass on the exit codes of children that have ended."""
@@ -218,6 +230,8 @@ class _Server:
                 self.spare = None
             fd = self.sockets.pop(pid, -1)
             if fd >= 0:
+                if fd in self.dependents:
+                    self._release(fd)
                 _tell(fd, protocol.ENDED, os.waitstatus_to_exitcode(status))
                 os.close(fd)
 
@@ -230,10 +244,10 @@ class _Server:
         if not data:
             return False
         for fd in descriptors[:1]:
-            self._start(fd)
+            self._start(fd, dependent=data == protocol.DEPENDENT)
         return True
 
-    def _start(self, fd: int) -> None:
+    def _start(self, fd: int, *, dependent: bool) -> None:
         if self.main_module.refresh():
             self._dismiss_spare()  # it has the main module as it was
         spare, self.spare = self.spare, None
@@ -250,6 +264,9 @@ class _Server:
                 self._become_child(fd, None)
         self.needs_spare = True
         self.sockets[pid] = fd
+        if dependent:
+            self.dependents[fd] = pid
+            self.poller.register(fd, 0)  # that is, for a hang-up
         pidfd = _runtime.pidfd_of(pid)
         _tell(fd, protocol.STARTED, pid, [pidfd] if pidfd >= 0 else [])
         if pidfd >= 0:
@@ -286,6 +303,7 @@ class _Server:
         try:
             signal.set_wakeup_fd(-1)
             set_signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.poller.close()
             for other in (self.common.fileno(), self.bell, self.ringer, *self.sockets.values()):
                 os.close(other)
             if self.spare is not None:
