@@ -95,10 +95,15 @@ def test_a_second_signal_leaves_a_wait_without_the_lock_and_its_block_with_that_
                 pass
 
     holder, sender = threading.Thread(target=hold), threading.Thread(target=send_twice)
-    with pytest.raises(InterruptionError), condition:
-        holder.start()
-        sender.start()
-        condition.wait()
+
+    def wait() -> None:
+        with condition:
+            holder.start()
+            sender.start()
+            condition.wait()
+
+    with pytest.raises(InterruptionError):
+        wait()
     assert not done.is_set()
     done.set()
     holder.join()

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "channel/segment.hpp"
 
@@ -10,9 +11,14 @@ namespace shoal::channel {
 
 namespace {
 
-constexpr uint32_t kOrphans = arena::kSlots;        // the account of messages whose consumer has left without task_done
-constexpr uint32_t kInAdvance = arena::kSlots + 1;  // reports of messages that nobody has taken yet: never above 0
+constexpr uint32_t kOrphans = arena::
+    kSlots;  // the account of who has left or died: what others are to report, less what the dead have reported for others
+constexpr uint32_t kLost =
+    arena::kSlots +
+    1;  // what the dead were at, and has neither been reported, as far as can be told, nor counted as done
 constexpr uint32_t kAccounts = arena::kSlots + 2;
+constexpr uint32_t kDecided =
+    1u << 31;  // in the place of a dead process's count in hand: what is left of its account without what is lost
 
 uint64_t cost_of(const Message& m) { return m.bytes + m.blob_bytes + 16; }
 
@@ -21,9 +27,19 @@ uint64_t cost_of(const Taken& t) {
   return t.bytes + (h != nullptr ? h->payload_bytes : 0) + 16;
 }
 
-// A joinable queue's accounts: how many messages each slot has taken and not reported done. Modulo 2^32, for reports in advance.
+// A joinable queue's accounts, of each slot: how many messages it has taken, less those that it has reported done. Below 0 (modulo 2^32), if it reports what others
+// have taken, or reports in advance.
 std::atomic<uint32_t>* accounts(const Channel& c) {
   return reinterpret_cast<std::atomic<uint32_t>*>(segment(c.accounts) + kFirstOffset);
+}
+int32_t balance_of(const Channel& c, uint32_t account) { return static_cast<int32_t>(accounts(c)[account].load()); }
+
+// Beside them: how many of those it is still at. Who asks for a message is done with the one before, though it may be for somebody else to report it.
+std::atomic<uint32_t>* in_hand(const Channel& c) { return accounts(c) + kAccounts; }
+void put_one_down(const Channel& c, uint32_t slot) {
+  std::atomic<uint32_t>& count = in_hand(c)[slot];
+  for (uint32_t n = count.load(); n != 0 && !count.compare_exchange_weak(n, n - 1);) {
+  }
 }
 
 Channel& of(Ring& ring) {
@@ -57,6 +73,101 @@ void repair_head_of(Ring& ring, uint32_t dead_slot, bool committed) {
 void repair_tail_of(Ring& ring) {
   Channel& c = of(ring);
   c.bell.store(kUnsure);
+}
+
+// The account with the least, or the greatest balance.
+template <class Before>
+uint32_t extreme(const Channel& c, Before before) {
+  uint32_t found = 0;
+  for (uint32_t s = 1; s < kAccounts; ++s)
+    if (before(balance_of(c, s), balance_of(c, found))) found = s;
+  return found;
+}
+
+// One message that `taker` has taken was one of those that `reporter` has reported.
+void set_off(Channel& c, uint32_t taker, uint32_t reporter) {
+  c.touching.store(reporter);
+  accounts(c)[reporter].fetch_add(1);
+  accounts(c)[taker].fetch_sub(1);
+}
+
+// Who reports for others all the time would have an account of any size. What is beyond this is set off against who has taken most.
+constexpr int32_t kOverdraft = -1024;
+void limit_overdraft(Channel& c, uint32_t me) {
+  if (balance_of(c, me) >= kOverdraft) return;
+  const uint32_t other = extreme(c, std::greater<>());
+  if (balance_of(c, other) > 0) set_off(c, other, me);
+}
+
+// A report that is not counted, since all is done, says that somebody else has reported what this process has taken: one of those whose account is below 0.
+void settle_with_others(Channel& c, uint32_t me) {
+  const uint32_t other = extreme(c, std::less<>());
+  if (balance_of(c, me) > 0 && balance_of(c, other) < 0) set_off(c, me, other);
+}
+
+// How many reports are for messages that somebody was still at, or has not taken yet: those that others have made, beyond what has been taken and put down.
+uint32_t reports_to_come_true(const Channel& c) {
+  int64_t reports = 0;
+  for (uint32_t s = 0; s < kAccounts; ++s) {
+    const int64_t balance = balance_of(c, s), held = in_hand(c)[s].load() & ~kDecided;
+    if (balance < 0)
+      reports -= balance;
+    else if (s != kLost)
+      reports -= std::max<int64_t>(balance - held, 0);
+  }
+  return static_cast<uint32_t>(std::max<int64_t>(reports, 0));
+}
+
+// Counts what is lost as done, but for as many messages as have perhaps been reported. Those are looked at again whenever it may have turned out that the report was for
+// another message. Under head_mutex. Once all is done, none is missing.
+void forgive_losses(Channel& c) {
+  if (balance_of(c, kLost) <= 0) return;
+  const auto reported = static_cast<int32_t>(reports_to_come_true(c));
+  while (balance_of(c, kLost) > 0) {
+    if (unfinished(c) == 0) {
+      const uint32_t other = extreme(c, std::less<>());
+      if (balance_of(c, other) >= 0) return;
+      set_off(c, kLost, other);
+    } else if (balance_of(c, kLost) <= reported) {
+      return;
+    } else {
+      c.touching.store(kLost);
+      c.done_total.fetch_add(1);
+      accounts(c)[kLost].fetch_sub(1);
+    }
+  }
+}
+
+// How many of the messages that a process had taken are lost. One that has left in good order may have handed its messages to somebody who will report them. Of one that
+// was killed, or has failed, all those that it has not reported; but where others report what they have not taken, only what it was still at.
+uint32_t lost_by(const Channel& c, uint32_t dead, bool clean) {
+  const int32_t held = balance_of(c, dead);
+  if (held <= 0 || (clean && process::slot(dead).exit_code.load() == 0)) return 0;
+  const auto most = static_cast<uint32_t>(held);
+  const bool others_report = balance_of(c, extreme(c, std::less<>())) < 0;
+  return others_report ? std::min(most, in_hand(c)[dead].load()) : most;
+}
+
+// The rest, and what the dead have reported for others, is the orphans'. Who repeats it, because the one before was killed in the middle, goes by what that one had decided.
+void close_account(Channel& c, uint32_t dead, uint32_t lost) {
+  std::atomic<uint32_t>*counts = accounts(c), &decided = in_hand(c)[dead];
+  if ((decided.load() & kDecided) == 0)
+    decided.store(kDecided | static_cast<uint32_t>(std::max(balance_of(c, dead) - static_cast<int32_t>(lost), 0)));
+  const auto rest = static_cast<int32_t>(decided.load() & ~kDecided);
+  c.touching.store(dead);
+  while (balance_of(c, dead) > rest) {
+    counts[kLost].fetch_add(1);
+    counts[dead].fetch_sub(1);
+  }
+  while (balance_of(c, dead) > 0) {
+    counts[kOrphans].fetch_add(1);
+    counts[dead].fetch_sub(1);
+  }
+  while (balance_of(c, dead) < 0) {
+    counts[dead].fetch_add(1);
+    counts[kOrphans].fetch_sub(1);
+  }
+  decided.store(0);
 }
 
 const Repairs kRepairs = {repair_head_of, repair_tail_of};
@@ -109,9 +220,9 @@ void note_taken(void* state, const MessageHead& m) {
   Channel& c = *s.c;
   const uint32_t flags = c.flags.load(std::memory_order_relaxed), me = process::mine();
   if ((flags & kJoinable) != 0) {
-    const uint32_t whose = accounts(c)[kInAdvance].load() != 0 ? kInAdvance : me;
-    c.touching.store(whose);
-    accounts(c)[whose].fetch_add(1);
+    c.touching.store(me);
+    accounts(c)[me].fetch_add(1);
+    in_hand(c)[me].fetch_add(1);
   }
   if ((flags & kTasks) != 0) process::slot(me).running.store(m.tag << 20 | (c.ring.object + 1));
 }
@@ -129,17 +240,38 @@ TakeHook take_hook(Channel& c, TakeState& state) {
   return hook;
 }
 
+// What a process takes that had reported in advance, or puts down, may show that a message which was thought to be reported was not.
+void look_at_losses(Channel& c, sync::Wait& wait) {
+  if (balance_of(c, kLost) == 0 || enter_head(c.ring, wait, kRepairs) != Result::kDone) return;
+  forgive_losses(c);
+  const bool all = unfinished(c) == 0;
+  sync::unlock(c.ring.head_mutex);
+  if (all) sync::open_all(c.done);
+}
+
+Result look(Channel& c, Taken& out, sync::Wait& wait, int bell) {
+  TakeState state{&c, bell};
+  const Result r = take(c.ring, out, wait, take_hook(c, state), kRepairs);
+  if (r != Result::kDone) return r;
+  if ((c.maxsize | c.byte_limit) != 0) {
+    if (c.byte_limit != 0) c.bytes_taken.fetch_add(cost_of(out));
+    sync::open_one(c.space);
+  }
+  if ((c.flags.load(std::memory_order_relaxed) & kJoinable) != 0) look_at_losses(c, wait);
+  return r;
+}
+
 uint64_t gate_offset(uint32_t index, const sync::Gate& gate) { return object::offset_of(index, &gate.sequence); }
 
-// Sleeps at the items' gate until look(result) says that the wait is over. Whatever woke it and is still there when it leaves is for somebody else.
+// Sleeps at the items' gate until look_again(result) says that the wait is over. Whatever woke it and is still there when it leaves is for somebody else.
 template <class Look>
-Result sleep_for_items(uint32_t index, sync::Wait& wait, Look look) {
+Result sleep_for_items(uint32_t index, sync::Wait& wait, Look look_again) {
   Channel& c = *at(index);
   Result result = Result::kEmpty;
   sync::Sleeper sleeper;
   for (;;) {
     sync::announce(c.items, sleeper);
-    if (look(result)) break;
+    if (look_again(result)) break;
     const sync::Slept slept = sync::sleep(c.items, sleeper, index, gate_offset(index, c.items), wait);
     if (slept == sync::Slept::kAgain) continue;
     if (slept == sync::Slept::kInterrupted) result = Result::kInterrupted;
@@ -168,8 +300,8 @@ arena::Status create(const Options& options, uint32_t& index, uint32_t& generati
       object::end_destroy(index);
       return status;
     }
-    std::fill_n(accounts(c), kAccounts, 0u);
-    static_assert(kFirstOffset + kAccounts * sizeof(uint32_t) <= arena::kSegmentBytes);
+    std::fill_n(accounts(c), 2 * kAccounts, 0u);
+    static_assert(kFirstOffset + 2 * kAccounts * sizeof(uint32_t) <= arena::kSegmentBytes);
   }
   generation = object::publish(index);
   return arena::Status::kOk;
@@ -210,13 +342,11 @@ Result put(uint32_t index, const Message& message, sync::Wait& wait, int bell) {
 
 Result get_now(uint32_t index, Taken& out, sync::Wait& wait, int bell) {
   Channel& c = *at(index);
-  TakeState state{&c, bell};
-  const Result r = take(c.ring, out, wait, take_hook(c, state), kRepairs);
-  if (r == Result::kDone && (c.maxsize | c.byte_limit) != 0) {
-    if (c.byte_limit != 0) c.bytes_taken.fetch_add(cost_of(out));
-    sync::open_one(c.space);
+  if ((c.flags.load(std::memory_order_relaxed) & kJoinable) != 0) {
+    put_one_down(c, process::mine());
+    look_at_losses(c, wait);
   }
-  return r;
+  return look(c, out, wait, bell);
 }
 
 Result get(uint32_t index, Taken& out, sync::Wait& wait, int bell) {
@@ -227,11 +357,11 @@ Result get(uint32_t index, Taken& out, sync::Wait& wait, int bell) {
   const auto called = [&] { return c.attention.load() != attention || (c.flags.load() & kClosed) != 0; };
   wait.begin();
   if (sync::spin([&] { return !is_empty(c.ring) || called(); })) {
-    r = get_now(index, out, wait, bell);
+    r = look(c, out, wait, bell);
     if (r != Result::kEmpty) return r;
   }
   return sleep_for_items(index, wait, [&](Result& found) {
-    found = get_now(index, out, wait, bell);
+    found = look(c, out, wait, bell);
     return found != Result::kEmpty || called();
   });
 }
@@ -288,21 +418,22 @@ bool task_done(uint32_t index, sync::Wait& wait) {
   while (enter_head(c.ring, wait, kRepairs) != Result::kDone) {
     if (wait.should_stop()) return false;
   }
-  if (unfinished(c) == 0) {
-    sync::unlock(c.ring.head_mutex);
-    return false;
+  const uint32_t me = process::mine();
+  const bool counts = unfinished(c) != 0;
+  if (counts) {
+    c.touching.store(me);
+    c.done_total.fetch_add(1);
+    accounts(c)[me].fetch_sub(1);
+    limit_overdraft(c, me);
+  } else {
+    settle_with_others(c, me);
   }
-  std::atomic<uint32_t>* counts = accounts(c);
-  uint32_t whose = process::mine();
-  // task_done may be called by another process than the one that took the message, or before anybody took it.
-  for (uint32_t s = 0; counts[whose].load() == 0 && whose != kInAdvance; ++s) whose = s;
-  c.touching.store(whose);
-  c.done_total.fetch_add(1);
-  counts[whose].fetch_sub(1);
+  put_one_down(c, me);  // after that: killed before, it is still at it
+  forgive_losses(c);
   const bool all = unfinished(c) == 0;
   sync::unlock(c.ring.head_mutex);
   if (all) sync::open_all(c.done);
-  return true;
+  return counts;
 }
 
 Result join(uint32_t index, sync::Wait& wait) {
@@ -328,19 +459,12 @@ void recover(uint32_t index, uint32_t dead_slot, bool clean) {
   if (there == nullptr) return;
   Channel& c = *there;
   recover(c.ring, dead_slot, kRepairs);
-  if ((c.flags.load() & kJoinable) == 0 || accounts(c)[dead_slot].load() == 0) return;
+  if ((c.flags.load() & kJoinable) == 0) return;
+  if (balance_of(c, dead_slot) == 0 && in_hand(c)[dead_slot].load() == 0 && balance_of(c, kLost) == 0) return;
   sync::Wait forever;
   if (enter_head(c.ring, forever, kRepairs) != Result::kDone) return;
-  // Killed consumers will never report; one that left in good order may have handed its message to somebody who will.
-  std::atomic<uint32_t>* counts = accounts(c);
-  while (counts[dead_slot].load() != 0) {
-    c.touching.store(dead_slot);
-    if (clean)
-      counts[kOrphans].fetch_add(1);
-    else
-      c.done_total.fetch_add(1);
-    counts[dead_slot].fetch_sub(1);
-  }
+  close_account(c, dead_slot, lost_by(c, dead_slot, clean));
+  forgive_losses(c);
   const bool all = unfinished(c) == 0;
   sync::unlock(c.ring.head_mutex);
   if (all) sync::open_all(c.done);

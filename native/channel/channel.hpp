@@ -35,7 +35,7 @@ struct Channel {
   alignas(64) uint64_t maxsize;      // messages; 0: unbounded
   uint64_t byte_limit;               // bytes of messages under way; 0: unbounded
   std::atomic<uint64_t> bytes_put, bytes_taken;
-  uint32_t accounts;                // a joinable queue's segment with one count for each slot
+  uint32_t accounts;                // a joinable queue's segment with two counts for each slot
   uint32_t partner;                 // a task table's channel for results
   std::atomic<uint32_t> closings;   // counts descriptors of a pipe that were closed: look at the socket
   std::atomic<uint32_t> listening;  // 1: the reader sleeps, or is about to (doorbell.hpp)

@@ -258,6 +258,47 @@ void reports_in_advance_outlive_their_consumer() {
   CHECK(!channel::task_done(c.index, forever));
 }
 
+// Who reports in advance does so for what it will take itself, not for what somebody else has in hand, who is killed then.
+void reports_in_advance_are_ones_own() {
+  Channel c({.flags = channel::kJoinable});
+  sync::Wait forever, now = within(0);
+  for (uint64_t i = 0; i < 2; ++i) CHECK(put(c.index, i, 8, {}) == Result::kDone);
+  const pid_t other = child([&] {
+    CHECK(get(c.index, within(0)).result == Result::kDone);
+    pause();
+  });
+  until([&] { return channel::length((*c).ring) == 1; });
+  CHECK(channel::task_done(c.index, forever));
+  end(other, SIGKILL);
+  CHECK(recovery::recover_all() == 1);
+  CHECK(get(c.index, within(0)).result == Result::kDone);
+  CHECK(channel::join(c.index, now) == Result::kDone);
+  CHECK(!channel::task_done(c.index, forever));
+}
+
+// Where one process reports what another has taken, of a killed one only that is lost which it was still at: it had not asked for the next.
+void joinable_is_reported_by_others(uint64_t count, bool asks_for_the_next) {
+  Channel c({.flags = channel::kJoinable});
+  sync::Wait forever, now = within(0);
+  const pid_t taker = child([&] {
+    for (uint64_t i = 0; i < count; ++i) CHECK(get(c.index, {}).result == Result::kDone);
+    if (asks_for_the_next) get(c.index, {});
+    pause();
+  });
+  for (uint64_t i = 0; i + 1 < count; ++i) {
+    CHECK(put(c.index, i, 8, {}) == Result::kDone);
+    CHECK(channel::task_done(c.index, forever));
+  }
+  CHECK(put(c.index, count, 8, {}) == Result::kDone);
+  until([&] { return channel::is_empty((*c).ring) && (!asks_for_the_next || sleepers() == 1); });
+  CHECK(channel::join(c.index, now) == Result::kTimeout);
+  end(taker, SIGKILL);
+  CHECK(recovery::recover_all() == 1);
+  if (asks_for_the_next) CHECK(channel::join(c.index, now) == Result::kTimeout && channel::task_done(c.index, forever));
+  CHECK(channel::join(c.index, now) == Result::kDone);
+  CHECK(!channel::task_done(c.index, forever));
+}
+
 // Consumers killed at any moment, and reports before messages are taken: whatever was put is reported in the end, by whom it may be.
 void joinable_survives_kills(uint32_t rounds) {
   Channel c({.flags = channel::kJoinable});
@@ -287,16 +328,17 @@ void joinable_survives_kills(uint32_t rounds) {
   CHECK_EQUAL(recovery::recover_all(), consumers.size());
 }
 
-// What a killed consumer had taken counts as done; what one that left in good order had taken waits for somebody else's task_done.
-void joinable_forgives_the_killed(bool clean) {
+// What a consumer had taken that was killed, or has failed, counts as done; what one that left in good order had taken waits for somebody else's task_done.
+void joinable_forgives_the_dead(int exit_code) {
+  const bool killed = exit_code < 0, clean = exit_code == 0;
   Channel c({.flags = channel::kJoinable});
   for (uint64_t i = 0; i < 5; ++i) CHECK(put(c.index, i, 8, {}) == Result::kDone);
   const pid_t consumer = child([&] {
     sync::Wait wait;
     for (int i = 0; i < 4; ++i) CHECK(get(c.index, within(0)).result == Result::kDone);
     CHECK(channel::task_done(c.index, wait));
-    if (clean) {
-      process::leave(0, true);
+    if (!killed) {
+      process::leave(exit_code, true);
       std::_Exit(0);
     }
     kill(getpid(), SIGKILL);
@@ -534,9 +576,11 @@ int main() {
   joinable_counts();
   joinable_counts_in_advance();
   reports_in_advance_outlive_their_consumer();
+  reports_in_advance_are_ones_own();
+  for (uint64_t count : {2, 5000})
+    for (bool asks_for_the_next : {false, true}) joinable_is_reported_by_others(count, asks_for_the_next);
   joinable_survives_kills(500);
-  joinable_forgives_the_killed(false);
-  joinable_forgives_the_killed(true);
+  for (int exit_code : {-1, 0, 1}) joinable_forgives_the_dead(exit_code);
   stray_segments_are_told_from_a_backlog(10'000 / kSlowdown);
   joinable_killed_while_reporting();
   sleeping_consumers_are_woken(1, 200);

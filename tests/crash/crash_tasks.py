@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 import time
 from typing import Any
 
@@ -129,6 +130,22 @@ def hold(thing: Any, how: str, event: Any) -> None:
     if how == "wait_at":
         thing.wait()
     time.sleep(60)
+
+
+def get_and_fail(queue: Any, how: str) -> None:
+    queue.get()
+    if how == "raise":
+        raise RuntimeError("the item cannot be dealt with")
+    sys.exit(3)
+
+
+def hand_on(queue: Any, received: Any) -> None:
+    """Hand on what is taken, for another to report; keep what says so."""
+    while True:
+        item = queue.get()
+        received.put(os.getpid())
+        if item == "kept":
+            time.sleep(60)
 
 
 def wait_for_notification(condition: Any, entered: Any, told: Any) -> None:

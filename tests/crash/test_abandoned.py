@@ -99,8 +99,10 @@ def test_who_waits_goes_on_when_one_is_killed_that_held(case: Case, method: str,
 
 @each([Case("a lock", "Lock"), Case("an rlock", "RLock")])
 def test_a_wait_that_takes_its_lock_back_from_one_that_was_killed_is_left_with_it(
-    case: Case, method: str, context: Any
-) -> None:  # noqa: ARG001
+    case: Case,
+    method: str,  # noqa: ARG001
+    context: Any,
+) -> None:
     condition, taken = context.Condition(getattr(synchronize, case.act)(on_abandoned="raise")), context.Event()
     holder = context.Process(target=tasks.hold, args=(condition, "enter", taken), daemon=True)
 
@@ -108,15 +110,52 @@ def test_a_wait_that_takes_its_lock_back_from_one_that_was_killed_is_left_with_i
         taken.wait(SECONDS)
         holder.kill()
 
+    def wait() -> None:
+        with condition:
+            holder.start()
+            with a_moment_later(kill_once_it_holds):
+                while True:
+                    assert not condition.wait(0.05)
+
     # What leaves the block is that it is told, not that its end has nothing to let go of.
-    with pytest.raises(AbandonedLockError), condition:
-        holder.start()
-        with a_moment_later(kill_once_it_holds):
-            while True:
-                assert not condition.wait(0.05)
+    with pytest.raises(AbandonedLockError):
+        wait()
     holder.join()
     with condition:
         assert not condition.wait(0)
+
+
+@each([Case("raised an exception", "raise"), Case("left with an exit code", "leave")])
+def test_join_does_not_wait_for_an_item_whose_consumer(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    queue = context.JoinableQueue()
+    queue.put("something")
+    consumer = context.Process(target=tasks.get_and_fail, args=(queue, case.act))
+    consumer.start()
+    queue.join()
+    consumer.join()
+    assert consumer.exitcode == (1 if case.act == "raise" else 3)
+
+
+@each([Case("arrive", None)])
+def test_items_of_killed_consumers_that_another_process_reports(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    queue, received = context.JoinableQueue(), context.SimpleQueue()
+    consumers = [context.Process(target=tasks.hand_on, args=(queue, received), daemon=True) for _ in range(2)]
+    for consumer in consumers:
+        consumer.start()
+    for _ in range(20):
+        queue.put("something")
+        received.get()
+        queue.task_done()
+    queue.join()
+    queue.put("kept")  # in the hands of one of them, until the end
+    pid = received.get()
+    next(consumer for consumer in consumers if consumer.pid == pid).kill()
+    queue.join()
+    with pytest.raises(ValueError, match="too many"):
+        queue.task_done()
+    for consumer in consumers:
+        consumer.kill()
+        consumer.join()
 
 
 @each([Case("another waiter", None)])

@@ -261,7 +261,19 @@ class TaskDoneInAdvance final : public Joinable {
   }
 };
 
-// Of two messages one was reported in advance: the first that is taken, by whomever.
+// What the victim reports has been reported by another: its report does not count, and the two are set off against each other.
+class TaskDoneTooMany final : public Joinable {
+ public:
+  TaskDoneTooMany() : Joinable(1, {}) {}
+  void begin() override { CHECK(get_number(channel, soon()) == 1); }
+  void before_steps() override {
+    taken_before = 1;
+    CHECK(task_done());
+  }
+  void operate() override { CHECK(!task_done()); }
+};
+
+// Of two messages one was reported in advance, by who takes one in the end: that one, though it might have been the one that the victim took.
 class GetReported final : public Joinable {
  public:
   GetReported() : Joinable(2, {}) {}
@@ -270,10 +282,10 @@ class GetReported final : public Joinable {
     CHECK(task_done());
   }
   void check() override {
-    if (taken == 0) CHECK(get_number(channel, soon()) == 1);
-    taken_before = taken == 0 ? 1 : 0;
     sync::Wait wait = at_once();
     CHECK(channel::join(channel, wait) != Result::kDone);
+    CHECK(get_number(channel, soon()) == taken + 1);
+    taken_before = 1;
     Joinable::check();
   }
 };
@@ -304,6 +316,7 @@ std::vector<Entry> get_operations() {
       {"channel.get.joinable.reported", make<GetReported>},
       {"channel.task-done", make<TaskDone>},
       {"channel.task-done.in-advance", make<TaskDoneInAdvance>},
+      {"channel.task-done.too-many", make<TaskDoneTooMany>},
   };
 }
 
