@@ -88,12 +88,13 @@ class Crew:
         Raises:
             OSError: if a process cannot be started; those that were, stay.
         """
-        if len(self.processes) >= self.size:
+        processes = self.processes  # the pool's, should it end meanwhile
+        if len(processes) >= self.size:
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            while len(self.processes) < self.size:
-                self.processes.append(self._start())
+            while len(processes) < self.size:
+                processes.append(self._start())
 
     def adopt(self, *, replacements: bool) -> None:
         """Take note of processes in the list that are new there."""
@@ -217,7 +218,12 @@ class Crew:
         _join(processes, KILL_SECONDS)
 
     def forget(self) -> None:
-        """Drop everything that watches processes; the list stays as it is."""
+        """The pool has ended: start no more, and let go of the processes, whose descriptors go with them. The pool's own list stays as it is.
+
+        Jobs, which hold the collector, may outlive the pool by far.
+        """
+        self.size = 0
+        self.processes = []
         for descriptor in list(self._watched):
             with suppress(KeyError, OSError):
                 self._poll.unregister(descriptor)
