@@ -8,11 +8,13 @@ from __future__ import annotations
 import operator
 import warnings
 import weakref
-from contextlib import nullcontext, suppress
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from shoal import _native, _runtime, _standard
+from shoal._pool import lineage
 from shoal._pool import worker as _worker
 from shoal._pool.calls import PoolCalls, mapstar, starmapstar  # noqa: F401 - the standard module has the latter two
 from shoal._pool.collector import Collector
@@ -84,13 +86,18 @@ def worker(
         from shoal._pool.queue_transport import QueueWorkerEnd  # noqa: PLC0415 - rarely needed
 
         end = QueueWorkerEnd(inqueue, outqueue)
-    in_thread = isinstance(inqueue, ThreadQueues)
-    if not in_thread:
-        current: Any = _standard.process.current_process()
-        current._may_have_children = True  # pools within pools
-    # A process leaves by SystemExit, a thread by returning.
-    with suppress(SystemExit) if in_thread else nullcontext():
-        _worker.serve(end, initializer, initargs, maxtasks, wrap_exception=wrap_exception)
+    serve = partial(_worker.serve, end, initializer, initargs, maxtasks, wrap_exception=wrap_exception)
+    if isinstance(inqueue, ThreadQueues):
+        _worker.be_thread(serve)
+        return
+    current: Any = _standard.process.current_process()
+    current._may_have_children = True  # pools within pools
+    forks = lineage.forks
+    try:
+        serve()
+    finally:
+        if lineage.forks != forks:
+            lineage.disown_children()
 
 
 class Pool(PoolCalls):
