@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import select
 import time
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoal import _native, _standard
+from shoal._runtime.threads import unannounced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,8 +82,8 @@ class Crew:
     def fill(self) -> None:
         """Start workers in place of those that are gone, in the collector thread.
 
-        Where workers are forks that is a fork beside other threads, of which shoal warns, as the interpreter does. Here the warning would reach
-        nobody who could do anything about it; and where warnings are errors the pool would be left without workers.
+        Where workers are forks that is a fork beside other threads, of which shoal warns. Here the warning would reach nobody who could do anything about it;
+        and where warnings are errors the pool would be left without workers.
 
         Raises:
             OSError: if a process cannot be started; those that were, stay.
@@ -91,8 +91,7 @@ class Crew:
         processes = self.processes  # the pool's, should it end meanwhile
         if len(processes) >= self.size:
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with unannounced():
             while len(processes) < self.size:
                 processes.append(self._start())
 
