@@ -8,6 +8,7 @@ import pickle
 import py_compile
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -350,6 +351,37 @@ def test_what_a_program_has_put_in_the_place_of_fork_is_called(monkeypatch: pyte
     stop.set()
     thread.join()
     assert len(calls) == 2
+
+
+# --- signals of a child, and the parent's event loop --------------------------------------------------------------------
+
+
+def test_a_signal_to_a_forked_child_is_not_told_to_the_parents_event_loop():
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    old = signal.set_wakeup_fd(theirs.fileno())
+    try:
+        context = shoal.get_context("fork")
+        for pause in (0, 0, 0, 0, 0.001, 0.01, 0.1) * 3:
+            process = context.Process(target=time.sleep, args=(60,))
+            process.start()
+            time.sleep(pause)
+            process.terminate()
+            process.join(0.05)
+            process.kill()
+            process.join()
+        with context.Pool(2) as pool:
+            assert pool.apply(abs, (-1,)) == 1
+        pool.join()
+        with pytest.raises(BlockingIOError):
+            ours.recv(100)
+    finally:
+        signal.set_wakeup_fd(old)
+        signal.signal(signal.SIGTERM, before)
+        ours.close()
+        theirs.close()
 
 
 # --- programs -----------------------------------------------------------------------------------------------------------

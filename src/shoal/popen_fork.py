@@ -20,7 +20,7 @@ from contextlib import suppress
 from shoal import _native, _runtime, _standard
 from shoal._bootstrap import leave, prepare, prepare_fork, run_forked
 from shoal._runtime.default_context import unless_in_force
-from shoal._runtime.interrupts import INTERRUPT, set_mask
+from shoal._runtime.interrupts import held_at_fork, set_mask
 from shoal.process import replaces_bootstrap
 
 TYPE_CHECKING = False
@@ -102,7 +102,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         ready = prepare_fork(self._owner, process_obj)
         mask = set_mask(signal.SIG_BLOCK, ())
         try:
-            set_mask(signal.SIG_BLOCK, INTERRUPT)
+            set_mask(signal.SIG_BLOCK, held_at_fork())
             if ready.sentinel is None or ready.sentinel < 0:
                 self._launch_with_pipes(process_obj, mask)
             else:
