@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import warnings
 import weakref
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
@@ -42,6 +42,7 @@ TERMINATE = "TERMINATE"
 
 IMPORTING = {"spawn", "forkserver"}  # start methods by which a worker imports the main module
 
+_util: Any = _standard.util
 RemoteTraceback = _standard.pool.RemoteTraceback
 ExceptionWithTraceback = _standard.pool.ExceptionWithTraceback
 MaybeEncodingError = _standard.pool.MaybeEncodingError
@@ -391,7 +392,9 @@ _runtime.in_forked_child(_leave_pools_to_the_parent)
 
 
 def _terminate_pool(collector: Collector) -> None:
-    collector.terminate()
+    # At the end of the program a second Ctrl-C can do no more than this does, within seconds: it is not to add a traceback, and leave the rest undone.
+    with interrupts.borne() if _util._exiting else nullcontext():
+        collector.terminate()
 
 
 def __getattr__(name: str) -> Any:

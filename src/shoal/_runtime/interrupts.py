@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed does not know it
 import signal
+import threading
 from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["INTERRUPT", "are_held_back", "held_at_fork", "hold_back", "let_through", "set_mask"]
+__all__ = ["INTERRUPT", "are_held_back", "borne", "held_at_fork", "hold_back", "let_through", "set_mask"]
 
 INTERRUPT = {signal.SIGINT}
 ENDING = {signal.SIGINT, signal.SIGTERM}
@@ -46,6 +47,24 @@ def hold_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def borne() -> Iterator[None]:
+    """Do nothing about Ctrl-C, where nobody has said what is to be done about it. (If it were blocked, another thread would take it.)"""
+    default = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or _handler_of(signal.SIGINT) is not default:
+        yield
+        return
+    signal.signal(signal.SIGINT, _bear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, default)
+
+
+def _bear(_number: int, _frame: object) -> None:
+    """Be quiet."""
 
 
 def are_held_back() -> bool:
