@@ -51,7 +51,7 @@ def hold_back() -> Iterator[None]:
 
 @contextmanager
 def borne() -> Iterator[None]:
-    """Do nothing about Ctrl-C, where nobody has said what is to be done about it. (If it were blocked, another thread would take it.)"""
+    """Do nothing about Ctrl-C, where nobody has said what is to be done about it. If it were blocked, another thread would take it."""
     default = signal.default_int_handler
     if threading.current_thread() is not threading.main_thread() or _handler_of(signal.SIGINT) is not default:
         yield
