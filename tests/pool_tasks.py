@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+import shoal
+
 
 def double(number: int) -> int:
     return 2 * number
@@ -246,3 +248,36 @@ class DeadlyQueue:
         if item is None and self._once.acquire(block=False):
             die_by("SIGKILL")
         return item
+
+
+def fork_and(how: str) -> int:
+    """Fork a child that comes back from the task, as `how` says; the exit code of the child."""
+    pid = os.fork()
+    if pid == 0:
+        if how == "return":
+            return -1
+        if how == "leave":
+            sys.exit(3)
+        raise KeyboardInterrupt if how == "be interrupted" else ValueError("the child's")
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def note_and_fork(path: str) -> int:
+    """Note the process, and then fork a child that returns."""
+    note(path, str(os.getpid()))
+    return fork_and("return")
+
+
+def fork_beside_a_child(_: object) -> bool:
+    """Have a child of one's own, and fork one that comes back; whether the former is left alone."""
+    own = shoal.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+    own.start()
+    pid = os.fork()
+    if pid == 0:
+        return False
+    os.waitpid(pid, 0)
+    own.join(0.3)
+    left_alone = own.exitcode is None
+    own.kill()
+    own.join()
+    return left_alone

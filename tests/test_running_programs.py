@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import stat
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import shoal
 from shoal import forkserver, spawn
 from shoal._runtime import programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LONG = 20.0
 
@@ -83,6 +87,45 @@ def test_it_has_the_descriptors_that_it_is_to_have_and_no_others():
             os.close(fd)
     # The last one is that of the listing itself.
     assert found == repr([0, 1, 2, *sorted({writer, min({3, 4} - {writer})})])
+
+
+@pytest.fixture
+def beyond_the_limit() -> Iterator[tuple[int, int]]:
+    """Two ends of a pipe with numbers beyond the limit, of which the first is inheritable."""
+    reader, writer = os.pipe()
+    os.dup2(reader, 200, inheritable=True)
+    os.dup2(writer, 201, inheritable=False)
+    os.close(writer)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        yield 200, 201
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in (reader, 200, 201):
+            os.close(fd)
+
+
+def test_so_it_has_where_some_are_beyond_the_limit(beyond_the_limit: tuple[int, int]):
+    stray, kept = beyond_the_limit
+    program = "import os, sys; os.write(int(sys.argv[1]), repr(sorted(map(int, os.listdir('/proc/self/fd')))).encode())"
+    assert exit_code(programs.run([sys.executable, "-c", program, str(kept)], {kept, 1})) == 0
+    # That of the listing itself is the third.
+    assert os.read(stray, 1000).decode() == repr([0, 1, 2, 3, kept])
+    with pytest.raises(FileNotFoundError):
+        programs.run(["/nowhere/nothing"], ())
+
+
+@pytest.mark.usefixtures("beyond_the_limit")
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_start_works_beside_descriptors_beyond_the_limit(method: str):
+    context: Any = shoal.get_context(method)
+    if method == "forkserver":
+        forkserver._forkserver._stop()
+    child = context.Process(target=nothing)
+    child.start()
+    child.join(LONG)
+    assert child.exitcode == 0
 
 
 def test_what_cannot_be_run_is_an_error_at_once(tmp_path: Path):

@@ -8,6 +8,7 @@ import pickle
 import py_compile
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -20,6 +21,7 @@ import pytest
 
 import shoal
 from shoal import errors, forkserver
+from shoal.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -275,6 +277,111 @@ def test_a_warning_made_an_error_leaves_no_child():
         stop.set()
         thread.join()
     assert shoal.active_children() == []
+
+
+def test_a_filter_set_while_a_worker_is_replaced_stays():
+    # The pool's thread starts the replacements.
+    began, go_on = threading.Event(), threading.Event()
+
+    class SlowProcess(shoal.get_context("fork").Process):
+        def start(self) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                began.set()
+                go_on.wait(20)
+            super().start()
+
+    class SlowPool(Pool):
+        @staticmethod
+        def Process(_ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: N802
+            return SlowProcess(*args, **kwds)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with SlowPool(1, context=shoal.get_context("fork"), maxtasksperchild=1) as pool:
+            assert pool.apply(abs, (-1,)) == 1
+            assert began.wait(20)
+            warnings.filterwarnings("ignore", message="set meanwhile")
+            go_on.set()
+            assert (
+                pool.apply(abs, (-2,)) == 2
+            )  # nor has the warning, which is an error, kept the worker from being started
+            assert any(row[1] is not None and row[1].pattern == "set meanwhile" for row in warnings.filters)
+
+
+def test_a_start_beside_a_thread_leaves_the_filters_of_warnings_alone():
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            before = warnings.filters
+            seen = []
+            os.register_at_fork(after_in_parent=lambda: seen.append(warnings.filters))
+            process = shoal.get_context("fork").Process(target=exit_with, args=(0,))
+            process.start()
+            process.join()
+            assert seen
+            assert seen[0] is before
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_what_a_program_has_put_in_the_place_of_fork_is_called(monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    true_fork = os.fork
+
+    def fork() -> int:
+        calls.append(1)
+        return true_fork()
+
+    monkeypatch.setattr(os, "fork", fork)
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    for beside in (False, True):
+        if beside:
+            thread.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            process = shoal.get_context("fork").Process(target=exit_with, args=(3,))
+            process.start()
+        process.join()
+        assert process.exitcode == 3
+    stop.set()
+    thread.join()
+    assert len(calls) == 2
+
+
+# --- signals of a child, and the parent's event loop --------------------------------------------------------------------
+
+
+def test_a_signal_to_a_forked_child_is_not_told_to_the_parents_event_loop():
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    old = signal.set_wakeup_fd(theirs.fileno())
+    try:
+        context = shoal.get_context("fork")
+        for pause in (0, 0, 0, 0, 0.001, 0.01, 0.1) * 3:
+            process = context.Process(target=time.sleep, args=(60,))
+            process.start()
+            time.sleep(pause)
+            process.terminate()
+            process.join(0.05)
+            process.kill()
+            process.join()
+        with context.Pool(2) as pool:
+            assert pool.apply(abs, (-1,)) == 1
+        pool.join()
+        with pytest.raises(BlockingIOError):
+            ours.recv(100)
+    finally:
+        signal.set_wakeup_fd(old)
+        signal.signal(signal.SIGTERM, before)
+        ours.close()
+        theirs.close()
 
 
 # --- programs -----------------------------------------------------------------------------------------------------------

@@ -91,6 +91,21 @@ PyObject* fork_flags(PyObject*, PyObject* args) {
   Py_RETURN_NONE;
 }
 
+// As os.fork(), which from CPython 3.12 on also warns, by itself and of whatever threads there are.
+PyObject* fork_unannounced(PyObject*, PyObject*) {
+  if (PySys_Audit("os.fork", nullptr) < 0) return nullptr;
+  PyOS_BeforeFork();
+  const pid_t pid = fork();
+  const int error = errno;
+  if (pid == 0)
+    PyOS_AfterFork_Child();
+  else
+    PyOS_AfterFork_Parent();
+  if (pid >= 0) return PyLong_FromLong(pid);
+  errno = error;
+  return PyErr_SetFromErrno(PyExc_OSError);
+}
+
 PyObject* fork_token(PyObject*, PyObject*) { return PyLong_FromUnsignedLongLong(process::last_fork()); }
 
 PyObject* slot_set_pid(PyObject*, PyObject* args) {
@@ -255,6 +270,7 @@ PyMethodDef functions[] = {
     {"slot_reserve", slot_reserve, METH_VARARGS,
      "slot_reserve(daemon, die_with_parent): a token, for a child to be spawned."},
     {"fork_flags", fork_flags, METH_VARARGS, "fork_flags(daemon, die_with_parent): of the next fork by this thread."},
+    {"fork_unannounced", fork_unannounced, METH_NOARGS, "os.fork(), without a warning of the interpreter's."},
     {"fork_token", fork_token, METH_NOARGS,
      "The token of the slot reserved for the last fork of this thread; 0: none."},
     {"slot_set_pid", slot_set_pid, METH_VARARGS, "slot_set_pid(token, pid)"},

@@ -11,6 +11,8 @@
 
 namespace shoal::bindings {
 
+uint32_t forks = 1;
+
 namespace {
 
 void let_go(sync::Wait& wait) {
@@ -28,7 +30,6 @@ bool look_at_signals(sync::Wait& wait) {
 
 // Python runs signal handlers on its main thread only; in a forked child that is the thread that forked. Asked for each message, so the answer is kept, and
 // dropped at a fork.
-uint32_t forks = 1;
 thread_local uint32_t asked_at = 0;
 thread_local bool is_main = false;
 

@@ -39,6 +39,8 @@ PyObject* imported(const char* module,
 
 // Once per process, when it has an arena.
 void watch_forks();
+// Changes in a forked child: whoever has called foreign code sees by it that this is another process than before.
+extern uint32_t forks;
 // Makes this process part of an arena if it is not yet.
 bool ensure_attached();
 

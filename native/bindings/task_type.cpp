@@ -240,7 +240,7 @@ PyObject* outcome_of_failure(const Step& step) {
 }
 
 // run(task, function, items, first, starred, failed, apart=False): calls the function with each item from number `first` on, until it is time to publish the
-// list of outcomes, which is returned.
+// list of outcomes, which is returned. In a child that the function has forked: what it has raised, or a list that means nothing.
 PyObject* table_run(PyObject*, PyObject* const* args, Py_ssize_t count) {
   uint64_t task = 0;
   if (count != 6 && count != 7)
@@ -260,12 +260,19 @@ PyObject* table_run(PyObject*, PyObject* const* args, Py_ssize_t count) {
   uint64_t unnoted_since = noting ? os::kNever : start;
   uint64_t before = start;  // the clock, when it was last looked at
   uint32_t unlooked = 0;
+  const uint32_t forks_before = forks;
   for (Py_ssize_t i = first; i < end; ++i) {
     if (journal != nullptr) task::note_begun(*journal, static_cast<uint64_t>(i) + 1);
     PyObject* item = PySequence_GetItem(step.items, i);
     PyObject* outcome = item != nullptr ? call_one(step, item) : nullptr;
     Py_XDECREF(item);
     const bool failed = outcome == nullptr;
+    // A child that the function has forked is no worker: it tells of nothing, and what it has raised ends it. The journal is its parent's.
+    if (forks != forks_before && (failed || PyList_Append(outcomes, outcome) != 0)) Py_CLEAR(outcomes);
+    if (forks != forks_before) {
+      Py_XDECREF(outcome);
+      return outcomes;
+    }
     if (failed) outcome = outcome_of_failure(step);
     if (outcome == nullptr || PyList_Append(outcomes, outcome) != 0) {
       Py_XDECREF(outcome);

@@ -56,6 +56,7 @@ _put_in_force = default_context.put_in_force
 _get_native_id = threading.get_native_id
 _set_mask = interrupts.set_mask
 _SET = signal.SIG_SETMASK
+_set_wakeup_fd = signal.set_wakeup_fd
 _set_exit_code = _native.set_exit_code
 _STANDARD_EXIT = _util._exit_function
 _STANDARD_PARENT = _state._ParentProcess
@@ -135,10 +136,11 @@ def prepare(process: Any, parent_sentinel: int | None) -> Prepared:
 def run_forked(process: Any, ready: Prepared, context: Any, replaced: bool, mask: set[int]) -> NoReturn:
     """Be `process` in a child that has just been forked, and leave; if `replaced`, in the way that somebody has put in the place of `live`.
 
-    The child blocks SIGINT; `mask` is what it is to block once a KeyboardInterrupt is the target's.
+    The child blocks SIGINT, and SIGTERM perhaps; `mask` is what it is to block once a KeyboardInterrupt is the target's.
     """
     exitcode = 1
     try:
+        _set_wakeup_fd(-1)  # else the parent's event loop would be told of this process's signals
         if RUNS_ATEXIT:
             clear_exit_functions()
         if replaced:

@@ -9,10 +9,12 @@ import operator
 import warnings
 import weakref
 from contextlib import nullcontext, suppress
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from shoal import _native, _runtime, _standard
+from shoal._pool import lineage
 from shoal._pool import worker as _worker
 from shoal._pool.calls import PoolCalls, mapstar, starmapstar  # noqa: F401 - the standard module has the latter two
 from shoal._pool.collector import Collector
@@ -40,6 +42,7 @@ TERMINATE = "TERMINATE"
 
 IMPORTING = {"spawn", "forkserver"}  # start methods by which a worker imports the main module
 
+_util: Any = _standard.util
 RemoteTraceback = _standard.pool.RemoteTraceback
 ExceptionWithTraceback = _standard.pool.ExceptionWithTraceback
 MaybeEncodingError = _standard.pool.MaybeEncodingError
@@ -84,13 +87,18 @@ def worker(
         from shoal._pool.queue_transport import QueueWorkerEnd  # noqa: PLC0415 - rarely needed
 
         end = QueueWorkerEnd(inqueue, outqueue)
-    in_thread = isinstance(inqueue, ThreadQueues)
-    if not in_thread:
-        current: Any = _standard.process.current_process()
-        current._may_have_children = True  # pools within pools
-    # A process leaves by SystemExit, a thread by returning.
-    with suppress(SystemExit) if in_thread else nullcontext():
-        _worker.serve(end, initializer, initargs, maxtasks, wrap_exception=wrap_exception)
+    serve = partial(_worker.serve, end, initializer, initargs, maxtasks, wrap_exception=wrap_exception)
+    if isinstance(inqueue, ThreadQueues):
+        _worker.be_thread(serve)
+        return
+    current: Any = _standard.process.current_process()
+    current._may_have_children = True  # pools within pools
+    forks = lineage.forks
+    try:
+        serve()
+    finally:
+        if lineage.forks != forks:
+            lineage.disown_children()
 
 
 class Pool(PoolCalls):
@@ -384,7 +392,9 @@ _runtime.in_forked_child(_leave_pools_to_the_parent)
 
 
 def _terminate_pool(collector: Collector) -> None:
-    collector.terminate()
+    # At the end of the program a second Ctrl-C can do no more than this does, within seconds: it is not to add a traceback, and leave the rest undone.
+    with interrupts.borne() if _util._exiting else nullcontext():
+        collector.terminate()
 
 
 def __getattr__(name: str) -> Any:

@@ -20,11 +20,12 @@ from contextlib import suppress
 from shoal import _native, _runtime, _standard
 from shoal._bootstrap import leave, prepare, prepare_fork, run_forked
 from shoal._runtime.default_context import unless_in_force
-from shoal._runtime.interrupts import INTERRUPT, set_mask
+from shoal._runtime.interrupts import held_at_fork, set_mask
 from shoal.process import replaces_bootstrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from shoal._bootstrap import Prepared
@@ -101,7 +102,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         ready = prepare_fork(self._owner, process_obj)
         mask = set_mask(signal.SIG_BLOCK, ())
         try:
-            set_mask(signal.SIG_BLOCK, INTERRUPT)
+            set_mask(signal.SIG_BLOCK, held_at_fork())
             if ready.sentinel is None or ready.sentinel < 0:
                 self._launch_with_pipes(process_obj, mask)
             else:
@@ -115,10 +116,9 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         if len(threading._active) > 1 or _runtime.unseen_threads:  # type: ignore[attr-defined]
             from shoal._runtime.threads import announce_fork  # noqa: PLC0415 - rarely needed
 
-            with announce_fork():
-                pid = _fork(process_obj)
+            pid = _fork(process_obj, announce_fork())
         else:
-            pid = _fork(process_obj)
+            pid = _fork(process_obj, os.fork)
         if pid == 0:
             run_forked(process_obj, ready, context, replaced, mask)
         self.pid = pid
@@ -137,8 +137,7 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
         from shoal._runtime.threads import announce_fork  # noqa: PLC0415 - rarely needed
 
         try:
-            with announce_fork():
-                self.pid = pid = _fork(process_obj)
+            self.pid = pid = _fork(process_obj, announce_fork())
             if pid == 0:
                 os.close(parent_reads)
                 os.close(parent_holds)
@@ -235,6 +234,6 @@ class Popen(_standard.popen_fork.Popen):  # type: ignore[misc, name-defined]
             self.close()
 
 
-def _fork(process_obj: Any) -> int:
+def _fork(process_obj: Any, fork: Callable[[], int]) -> int:
     _native.fork_flags(process_obj.daemon, process_obj._die_with_parent)
-    return os.fork()
+    return fork()

@@ -93,6 +93,38 @@ def test_ctrl_c_again_and_again_ends_a_program_in(case: Case, method: str, tmp_p
         assert not program.gone_but(set(), SECONDS)
 
 
+LEFT_TO_THE_END = """
+import time
+import crash_tasks
+import shoal
+
+def main(context):
+    pool = context.Pool(1)
+    pool.apply_async(crash_tasks.heed_no_termination)  # so that its end takes a second
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ctrl_c_is_borne_while_a_program_ends_and_its_pool_with_it(method: str, tmp_path: Path) -> None:
+    with Program(LEFT_TO_THE_END + TAIL, method, tmp_path) as program:
+        program.wait_until_ready()
+        program.interrupt()
+        assert program.line() == "interrupted"
+        time.sleep(0.3)
+        for _ in range(3):
+            program.interrupt()
+            time.sleep(0.1)
+        assert program.process.poll() is None  # else nothing was tested
+        errors = program.end()
+        assert program.process.returncode == 0
+        assert errors == ""
+        assert not program.gone_but(set(), SECONDS)
+
+
 HANGING_IMPORT = """
 import time
 import pool_tasks

@@ -76,13 +76,17 @@ class Arrivals(Awaited):
         self._pool = None
         if self._broken is not None:
             error, self._broken, self._length = self._broken, None, self._index
-            raise error from error.__cause__
+            try:
+                raise error from error.__cause__
+            finally:
+                del error  # as in `ApplyResult.get`
 
     def forsake(self) -> None:
         """Nobody is going to take what arrives: from now on it is dropped. May be called at any moment, by a finalizer."""
         self._items = self._nowhere
-        if self._source is not None:
-            self._source.forsake()
+        source = self._source  # another thread may learn meanwhile that all have arrived
+        if source is not None:
+            source.forsake()
 
     def one(self, index: int, payload: Any) -> None:
         """Take the outcome of one item."""
@@ -150,6 +154,7 @@ class Arrivals(Awaited):
         self._cache.pop(self._job, None)
         self._collector.finished(self)
         self._pool = None
+        self._source = None  # which refers to this
         if self._bells:
             self._wake()
 

@@ -67,6 +67,7 @@ class PoolCalls:
             return result.get()
         except BaseException:
             self._cache.pop(result._job, None)  # interrupted, perhaps: nobody waits for it any more
+            del result  # as in `ApplyResult.get`
             raise
 
     def apply_async(
@@ -257,7 +258,9 @@ class PoolCalls:
             values = result.get()
         except BaseException:
             source.abandon()
+            result._source = None  # which refers to it
             self._cache.pop(result._job, None)
+            del result, source  # as in `ApplyResult.get`
             raise
         return values
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
+import weakref
 from collections import deque
 from contextlib import suppress
 from time import sleep
@@ -39,6 +40,8 @@ PATIENCE_SECONDS = 0.02  # at most between two looks whether somebody leads
 class Collector(Leadership):
     """Receives outcomes and looks after the workers of one pool. Knows nothing of the ``Pool`` object, which may go away.
 
+    Its parts refer to it weakly: what a pool holds (descriptors of processes, queues) goes with the pool, not when the garbage collector comes.
+
     Args:
         end: the application's end of the transport.
         crew: the workers.
@@ -50,7 +53,9 @@ class Collector(Leadership):
     def __init__(
         self, end: ApplicationEnd, crew: Crew, cache: dict[int, Any], initializer_timeout: float | None, *, forked: bool
     ) -> None:
-        super().__init__(end, Ledger(self._worker_spoke))
+        me: Collector = weakref.proxy(self)
+        # Not the method itself, which would refer to this strongly.
+        super().__init__(end, Ledger(lambda what, payload: me._worker_spoke(what, payload)))  # noqa: PLW0108
         self.crew = crew
         self.cache = cache
         self.window = Window(crew.size)
@@ -61,12 +66,12 @@ class Collector(Leadership):
         self.background: set[Any] = set()  # jobs that the collector thread answers for
         self.eager: set[Any] = set()  # those of them that have callbacks
         self.backlog: deque[Source | Calls] = deque()  # what is fed by the collector thread
-        self.calls = Calls(self)
+        self.calls = Calls(weakref.ref(self))
         self.waiting_feeders: deque[threading.Event] = deque()
         self.feeders: set[threading.Thread] = set()
         self.leavers: deque[int] = deque()  # pids of workers that have said they leave
         self.attention = False  # look at the workers
-        self.undertaker = Undertaker(self, initializer_timeout, forked=forked)
+        self.undertaker = Undertaker(me, initializer_timeout, forked=forked)
         self._callbacks: deque[Any] = deque()
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -373,7 +378,8 @@ class Collector(Leadership):
                 if process.exitcode is None:  # what tells them may have gone with one that was killed
                     self.end.close()
         self.end.drop()
-        self.crew.forget()
+        if not self.terminating:  # else workers may be left for that
+            self.crew.forget()
 
     def join(self) -> None:
         """Wait for the thread, which ends when everything is done."""
@@ -381,8 +387,9 @@ class Collector(Leadership):
         if self.thread is None and self.closing:  # a Ctrl-C kept it from being started
             self.poke(urgent=True)
         for job in list(self.cache.values()):
-            if job._source is not None and job._source.starved:
-                job._source.eaten()
+            source = job._source  # which goes with the last outcome
+            if source is not None and source.starved:
+                source.eaten()
         thread = self.thread
         if thread is not None and not (self.terminating and thread is threading.current_thread()):
             thread.join()

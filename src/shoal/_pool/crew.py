@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import select
 import time
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoal import _native, _standard
+from shoal._runtime.threads import unannounced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,18 +82,18 @@ class Crew:
     def fill(self) -> None:
         """Start workers in place of those that are gone, in the collector thread.
 
-        Where workers are forks that is a fork beside other threads, of which shoal warns, as the interpreter does. Here the warning would reach
-        nobody who could do anything about it; and where warnings are errors the pool would be left without workers.
+        Where workers are forks that is a fork beside other threads, of which shoal warns. Here the warning would reach nobody who could do anything about it;
+        and where warnings are errors the pool would be left without workers.
 
         Raises:
             OSError: if a process cannot be started; those that were, stay.
         """
-        if len(self.processes) >= self.size:
+        processes = self.processes  # the pool's, should it end meanwhile
+        if len(processes) >= self.size:
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            while len(self.processes) < self.size:
-                self.processes.append(self._start())
+        with unannounced():
+            while len(processes) < self.size:
+                processes.append(self._start())
 
     def adopt(self, *, replacements: bool) -> None:
         """Take note of processes in the list that are new there."""
@@ -217,7 +217,12 @@ class Crew:
         _join(processes, KILL_SECONDS)
 
     def forget(self) -> None:
-        """Drop everything that watches processes; the list stays as it is."""
+        """The pool has ended: start no more, and let go of the processes, whose descriptors go with them. The pool's own list stays as it is.
+
+        Jobs, which hold the collector, may outlive the pool by far.
+        """
+        self.size = 0
+        self.processes = []
         for descriptor in list(self._watched):
             with suppress(KeyError, OSError):
                 self._poll.unregister(descriptor)

@@ -75,7 +75,10 @@ class IMapIterator:
                 raise
         if success:
             return value
-        raise value
+        try:
+            raise value
+        finally:
+            del value  # as in `ApplyResult.get`
 
     __next__ = next  # noqa: A003 - the method above, whose name the standard library chose
 

@@ -17,6 +17,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from shoal import _standard
+from shoal._pool import lineage
 from shoal._pool.failures import FAILURES, Failure, NotRun
 from shoal._pool.functions import LearnedFunctions
 from shoal._pool.journal import Journal
@@ -319,15 +320,16 @@ class QueueWorkerEnd:
         """Run items of a chunk until it is time for a sign of life. What is not published is lost with the worker."""
         outcomes: list[Any] = []
         until = monotonic() + STEP_SECONDS
+        forks = lineage.forks
         for index in range(first, len(items)):
             try:
                 outcomes.append(function(*items[index]) if starred else function(items[index]))
             except BaseException as error:
-                if failed is None:
+                if failed is None or lineage.forks != forks:
                     raise
                 outcomes.append(failed(error))
                 break
-            if monotonic() > until:
+            if lineage.forks != forks or monotonic() > until:
                 break
         return outcomes
 

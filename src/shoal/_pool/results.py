@@ -95,7 +95,12 @@ class ApplyResult(Awaited):
             raise TimeoutError
         if self._success:
             return self._value
-        raise self._value
+        try:
+            raise self._value
+        finally:
+            del (
+                self
+            )  # the exception refers to this frame, by its traceback: in a circle, that would keep all callers' objects
 
     # --- the ledger's side ---
 

@@ -10,6 +10,8 @@ from shoal._pool.failures import is_outcome, name_culprit
 from shoal._pool.ledger import Parcel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shoal._pool.collector import Collector
     from shoal._pool.functions import Function
     from shoal._pool.ledger import Resend
@@ -58,12 +60,12 @@ class Calls:
     """Calls of ``apply_async`` that found no room in the table.
 
     Args:
-        collector: of the pool.
+        collector: gives that of the pool, or None when it is gone.
     """
 
     starved = False
 
-    def __init__(self, collector: Collector) -> None:
+    def __init__(self, collector: Callable[[], Collector | None]) -> None:
         self._collector = collector
         self._waiting: deque[tuple[Any, Function, int, Any]] = deque()
 
@@ -81,13 +83,15 @@ class Calls:
 
     def hungry(self) -> bool:
         """Whether something can be submitted."""
-        return bool(self._waiting) and self._collector.room() > 0
+        collector = self._collector()
+        return bool(self._waiting) and collector is not None and collector.room() > 0
 
     def feed(self) -> None:
         """Submit what there is room for."""
-        while self._waiting and self._collector.room() > 0:
+        collector = self._collector()
+        while self._waiting and collector is not None and collector.room() > 0:
             job, function, mode, argument = self._waiting.popleft()
-            submit_call(self._collector, job, function, mode, argument, raises=False)
+            submit_call(collector, job, function, mode, argument, raises=False)
 
 
 def submit_call(collector: Collector, job: Any, function: Function, mode: int, argument: Any, *, raises: bool) -> None:

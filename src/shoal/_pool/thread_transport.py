@@ -13,6 +13,7 @@ from itertools import count, starmap
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from shoal._pool import lineage
 from shoal._pool.functions import Function
 from shoal._pool.outcomes import Outcomes
 
@@ -96,8 +97,8 @@ class ThreadWorkerEnd:
         """Hand an outcome over."""
         self._put((task, last, payload))
 
-    @staticmethod
     def run(
+        self,
         _task: int,
         function: Callable[..., Any],
         items: Sequence[Any],
@@ -107,15 +108,20 @@ class ThreadWorkerEnd:
     ) -> list[Any]:
         """Run items of a chunk, all of them unless one raises: there is no worker that could be lost, so no need for signs of life."""
         outcomes: list[Any] = []
-        rest = items[first:] if first else items
+        lineage.under_way[self.identity] = rest = iter(items[first:] if first else items)
+        forks = lineage.forks
         try:
             outcomes.extend(starmap(function, rest) if starred else map(function, rest))
         except BaseException as error:
-            if failed is None:
+            if failed is None or lineage.forks != forks:
                 raise
             outcomes.append(failed(error))
             return outcomes
-        if len(outcomes) < len(rest):  # the function's own StopIteration, which `extend` takes for the end
+        finally:
+            lineage.under_way.pop(self.identity, None)
+        if (
+            lineage.forks == forks and len(outcomes) < len(items) - first
+        ):  # the function's own StopIteration, which `extend` takes for the end
             if failed is None:
                 raise StopIteration
             outcomes.append(failed(StopIteration()))

@@ -88,6 +88,10 @@ class WorkerEnd(Protocol):
 
         Returns:
             The outcomes. Should the worker die before they are published, as many of them as possible are reported with its loss.
+            In a child that an item has forked, which runs no others: anything.
+
+        Raises:
+            BaseException: what an item has raised, if `failed` is None, or in such a child.
         """
 
     def publish(self, task: int, last: bool, payload: Any, /) -> None:

@@ -25,7 +25,7 @@ class Undertaker:
     """The part of a pool's collector that deals with dead workers.
 
     Args:
-        collector: of the pool.
+        collector: of the pool; a weak proxy of it.
         initializer_timeout: seconds that an initializer may take; None for ever.
         forked: whether workers are forks of this process.
 

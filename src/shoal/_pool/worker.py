@@ -7,12 +7,18 @@ initializer set a handler of their own.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from shoal import _native
+from shoal._bootstrap import exitcode_of
+from shoal._pool import lineage
 from shoal._pool.failures import FAILURES, Bounce, Failure, NotRun, unsendable
 from shoal._pool.functions import CALL, EACH, FRESH, ITEMS, NOT_HERE, ONE, STAR, STARRED
 from shoal._runtime import interrupts
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
 
     from shoal._pool.transport import WorkerEnd
 
-__all__ = ["BROKEN", "LEAVING", "READY", "STARTED", "serve"]
+__all__ = ["BROKEN", "LEAVING", "READY", "STARTED", "be_thread", "serve"]
 
 # What a worker says of itself: numbers in place of a task's; the payload is (identity, …).
 STARTED = 1  # runs Python code of this module
@@ -41,7 +47,7 @@ def serve(
     *,
     wrap_exception: bool,
 ) -> None:
-    """Run tasks until there are no more, or `maxtasks` were run.
+    """Run tasks until there are no more, or `maxtasks` were run; in a child that a task has forked, until it comes back from that.
 
     Args:
         end: where tasks come from and outcomes go.
@@ -49,28 +55,62 @@ def serve(
         initargs: what it is called with.
         maxtasks: tasks to run before leaving; None for no limit.
         wrap_exception: whether the traceback goes along with an exception.
+
+    Raises:
+        BaseException: in such a child, what the task has raised.
     """
     identity = end.identity
+    forks = lineage.forks
     _quieten_interrupts()
     if initializer is not None:
         end.publish(STARTED, False, (identity,))
         try:
             initializer(*initargs)
-        except BaseException as error:  # noqa: BLE001 - whatever it raises breaks the pool
+        except BaseException as error:  # whatever it raises breaks the pool
+            if lineage.forks != forks:
+                raise
             end.publish(BROKEN, False, (identity, Failure(error, remote=wrap_exception)))
             raise SystemExit(1) from None  # the pool tells of it, once; not every worker on the terminal
+        if lineage.forks != forks:
+            return
     end.publish(READY, False, (identity,))
     if _run(end, maxtasks, remote=wrap_exception):
         end.publish(LEAVING, False, (identity,))
 
 
-def _run(end: WorkerEnd, maxtasks: int | None, *, remote: bool) -> bool:  # noqa: C901 - the hot loop, in one piece
+def be_thread(serve: Callable[[], None]) -> None:
+    """Serve in a thread of the application, which leaves by returning where a process leaves by SystemExit.
+
+    A child that a task has forked has no other thread, nor anything to return to. So it ends here; the application's exit functions are not for it.
+    """
+    forks = lineage.forks
+    code = 0
+    try:
+        serve()
+    except SystemExit as leaving:
+        if lineage.forks != forks:
+            code = exitcode_of(leaving)
+    except BaseException:
+        if lineage.forks == forks:
+            raise
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    if lineage.forks != forks:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        _native.set_exit_code(code & 0xFF)
+        os._exit(code & 0xFF)
+
+
+def _run(end: WorkerEnd, maxtasks: int | None, *, remote: bool) -> bool:  # noqa: C901, PLR0912 - the hot loop, in one piece
     """Run tasks; returns whether it stops because it has run as many as it may."""
     claim = end.claim
     publish = end.publish
     functions = end.functions()
     known = functions.known
     left = -1 if maxtasks is None else maxtasks
+    forks = lineage.forks
     while left:
         try:
             claimed = claim()
@@ -99,8 +139,12 @@ def _run(end: WorkerEnd, maxtasks: int | None, *, remote: bool) -> bool:  # noqa
                 value = function(*payload[2])
             else:
                 value = _run_by_mode(end, task, mode, function, payload, remote=remote)
-        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are outcomes of a task like others
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are outcomes of a task like others
+            if lineage.forks != forks:  # a child that the task has forked
+                raise
             value = _failed(payload, error, remote=remote)
+        if lineage.forks != forks:
+            return False
         try:
             publish(task, True, value)
         except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
@@ -144,9 +188,12 @@ def _run_items(
     count = len(items)
     done = 0
     failed = partial(Failure, remote=remote) if mode & EACH else None
+    forks = lineage.forks
     while True:
         began = perf_counter()
         outcomes = end.run(task, function, items, done, bool(mode & STARRED), failed)
+        if lineage.forks != forks:
+            return ()
         seconds = perf_counter() - began
         report = (done, seconds, tuple(outcomes) if len(outcomes) <= FEW else outcomes)
         done += len(outcomes)

@@ -6,6 +6,9 @@ blocked as it was in the parent, when the child is about to do what it is for.
 A pool's worker and a manager's server are not to answer it at all. The terminal sends the signal to the whole process group, so to a child that still imports, too, and that would answer with a traceback. So it is blocked from before
 the start, and a child has what its parent blocks, by whatever start method. Once the child has said what it does about the signal, it lets it through.
 
+So is SIGTERM blocked, if the program handles it: until the child has given up its parent's `signal.set_wakeup_fd`, the handler would write to that, and the parent's event loop (asyncio)
+would take the signal for its own. Where nothing handles it, it ends the child at any moment.
+
 Blocked is the thread that starts. If the program has others, one of them takes the signal, and the main thread raises KeyboardInterrupt all the same.
 """
 
@@ -13,18 +16,26 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed does not know it
 import signal
+import threading
 from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["INTERRUPT", "are_held_back", "hold_back", "let_through", "set_mask"]
+__all__ = ["INTERRUPT", "are_held_back", "borne", "held_at_fork", "hold_back", "let_through", "set_mask"]
 
 INTERRUPT = {signal.SIGINT}
+ENDING = {signal.SIGINT, signal.SIGTERM}
 
 # The interpreter's own function. That of `signal` turns numbers into enumerations as well: too much for a child that has just been forked.
+_handler_of: Callable[[int], object] = _signal.getsignal
 set_mask: Callable[[int, Iterable[int]], set[int]] = _signal.pthread_sigmask
+
+
+def held_at_fork() -> set[signal.Signals]:
+    """What a child is to block when it is forked."""
+    return ENDING if callable(_handler_of(signal.SIGTERM)) else INTERRUPT
 
 
 @contextmanager
@@ -36,6 +47,24 @@ def hold_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def borne() -> Iterator[None]:
+    """Do nothing about Ctrl-C, where nobody has said what is to be done about it. If it were blocked, another thread would take it."""
+    default = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or _handler_of(signal.SIGINT) is not default:
+        yield
+        return
+    signal.signal(signal.SIGINT, _bear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, default)
+
+
+def _bear(_number: int, _frame: object) -> None:
+    """Be quiet."""
 
 
 def are_held_back() -> bool:

@@ -7,6 +7,7 @@ needs no pipe: parent and child share their memory until the ``exec``.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import signal
@@ -36,7 +37,10 @@ def run(command: list[str | bytes], inherited: Iterable[int]) -> int:
         OSError: if it cannot be run.
     """
     kept = sorted(set(inherited).difference(STANDARD))
-    actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable(kept)]
+    unwanted = _inheritable(kept)
+    if max(unwanted + kept, default=0) >= os.sysconf("SC_OPEN_MAX") > 0:
+        return _run_beyond_the_limit(command, kept)
+    actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in unwanted]
     # A descriptor that is put on its own number stays close-on-exec in older C libraries, so it goes by way of another.
     between = next(fd for fd in itertools.count(3) if fd not in kept)
     for fd in kept:
@@ -54,6 +58,21 @@ def run(command: list[str | bytes], inherited: Iterable[int]) -> int:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         raise
+
+
+def _run_beyond_the_limit(command: list[str | bytes], kept: Sequence[int]) -> int:
+    """Run a program where descriptors are in the way, or are to be kept, that `posix_spawn` refuses: from the limit of their number on, which was higher when they were opened.
+
+    By the standard library's way, which does not wait for its pipe either, but cannot say why a program that was found does not run.
+    """
+    import shutil  # noqa: PLC0415 - rarely needed
+
+    from shoal import _standard  # noqa: PLC0415 - rarely needed
+
+    program = shutil.which(os.fsdecode(command[0]))
+    if program is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(command[0]))
+    return int(_standard.util.spawnv_passfds(os.fsencode(program), command, kept))
 
 
 def keep_descriptors() -> None:

@@ -6,20 +6,22 @@ CPython warns of that from 3.12 on, after the fork and without saying which thre
 
 from __future__ import annotations
 
+import os
+import posix
 import sys
 import threading
 import warnings
 import weakref
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 from shoal import _runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["announce_fork", "harmless", "level_of_caller", "unseen"]
+__all__ = ["announce_fork", "harmless", "level_of_caller", "unannounced", "unseen"]
 
 SHOWN = 5  # names in the warning
 
@@ -33,6 +35,19 @@ def harmless(thread: threading.Thread) -> None:
 
 
 _counting = threading.Lock()
+
+
+class Announcing(threading.local):
+    """How forks by this thread are announced.
+
+    Attributes:
+        silent: not at all.
+    """
+
+    silent = False
+
+
+_announcing = Announcing()
 
 
 @contextmanager
@@ -50,6 +65,7 @@ def unseen() -> Iterator[None]:
 def _in_forked_child() -> None:
     global _counting
     _counting = threading.Lock()
+    _announcing.silent = False
     _runtime.unseen_threads = 0
 
 
@@ -63,14 +79,43 @@ def _sharer_of_descriptors() -> threading.Thread | None:
     return getattr(sharer, "_thread", None)
 
 
-def announce_fork() -> AbstractContextManager[object]:
-    """Warn if other threads are alive; return what the fork is to be done in, so that the interpreter does not warn again.
+@contextmanager
+def unannounced() -> Iterator[None]:
+    """Have this thread fork without a word: there is nobody who could do anything about it."""
+    before, _announcing.silent = _announcing.silent, True
+    try:
+        yield
+    finally:
+        _announcing.silent = before
+
+
+def announce_fork() -> Callable[[], int]:
+    """Warn if other threads are alive; return what is to be called in place of ``os.fork``, so that the interpreter does not warn again.
+
+    That takes no change to the filters of warnings, which are the whole process's: one that another thread sets meanwhile would be lost.
 
     Raises:
         DeprecationWarning: if the program has made an error of it. Then nothing has been started.
     """
-    if threading.active_count() == 1:
-        return _without_the_interpreters_warning() if _runtime.unseen_threads else nullcontext()
+    if threading.active_count() == 1 and not _runtime.unseen_threads:
+        return os.fork
+    if not _announcing.silent:
+        _announce()
+    if os.fork is not posix.fork or sys.is_finalizing():
+        return _fork_of_others
+    from shoal import _native  # noqa: PLC0415 - only once something is started
+
+    return _native.fork_unannounced
+
+
+def _fork_of_others() -> int:
+    """Call what somebody has put in the place of ``os.fork``."""
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        return os.fork()
+
+
+def _announce() -> None:
+    """Warn of other threads."""
     me = threading.current_thread()
     others = [
         thread
@@ -78,7 +123,7 @@ def announce_fork() -> AbstractContextManager[object]:
         if thread is not me and thread not in _harmless and thread is not _sharer_of_descriptors()
     ]
     if not others:
-        return _without_the_interpreters_warning()
+        return
     shown = ", ".join(repr(thread.name) for thread in others[:SHOWN])
     if len(others) > SHOWN:
         shown += f" and {len(others) - SHOWN} more"
@@ -88,11 +133,6 @@ def announce_fork() -> AbstractContextManager[object]:
         DeprecationWarning,
         stacklevel=level_of_caller(),
     )
-    return _without_the_interpreters_warning()
-
-
-def _without_the_interpreters_warning() -> AbstractContextManager[object]:
-    return warnings.catch_warnings(action="ignore", category=DeprecationWarning)
 
 
 def level_of_caller() -> int:
