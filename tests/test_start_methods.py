@@ -299,12 +299,13 @@ def test_a_filter_set_while_a_worker_is_replaced_stays():
         warnings.simplefilter("error")
         with SlowPool(1, context=shoal.get_context("fork"), maxtasksperchild=1) as pool:
             assert pool.apply(abs, (-1,)) == 1
+            # The next call needs the replacement: a pool that nobody asks need not have one.
+            result = pool.apply_async(abs, (-2,))
             assert began.wait(20)
             warnings.filterwarnings("ignore", message="set meanwhile")
             go_on.set()
-            assert (
-                pool.apply(abs, (-2,)) == 2
-            )  # nor has the warning, which is an error, kept the worker from being started
+            # Nor has the warning, which is an error, kept the worker from being started.
+            assert result.get(20) == 2
             assert any(row[1] is not None and row[1].pattern == "set meanwhile" for row in warnings.filters)
 
 

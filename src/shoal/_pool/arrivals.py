@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import deque
 from itertools import chain
 from operator import add, setitem
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from shoal._pool.failures import FAILURES
 from shoal._pool.results import job_counter
 from shoal._pool.waiting import Awaited
 
 if TYPE_CHECKING:
+    import weakref
     from collections.abc import Iterator, Sequence
 
     from shoal._pool.collector import Collector
@@ -31,10 +32,10 @@ class Arrivals(Awaited):
 
     Args:
         pool: the pool, kept alive until the last outcome has arrived.
-    """
 
-    # Of the class: an object may outlive its module, at the end of the interpreter.
-    _nowhere: ClassVar[deque[Any]] = deque(maxlen=0)
+    Attributes:
+        consumer: who takes outcomes; when it has gone, they are dropped as they arrive.
+    """
 
     def __init__(self, pool: Any) -> None:
         super().__init__()
@@ -48,6 +49,7 @@ class Arrivals(Awaited):
         # Batches by their first item; of unordered ones those that were emptied, too.
         self._unsorted: dict[int, Iterator[tuple[bool, Any]]] = {}
         self._broken: BaseException | None = None
+        self.consumer: weakref.ref[Any] | None = None
         self.open: set[int] = set()
         self._cache[self._job] = self
 
@@ -81,12 +83,10 @@ class Arrivals(Awaited):
             finally:
                 del error  # as in `ApplyResult.get`
 
-    def forsake(self) -> None:
-        """Nobody is going to take what arrives: from now on it is dropped. May be called at any moment, by a finalizer."""
-        self._items = self._nowhere
-        source = self._source  # another thread may learn meanwhile that all have arrived
-        if source is not None:
-            source.forsake()
+    @property
+    def forsaken(self) -> bool:
+        """Whether nobody is going to take what arrives: there is no consumer any more."""
+        return self.consumer is not None and self.consumer() is None
 
     def one(self, index: int, payload: Any) -> None:
         """Take the outcome of one item."""
@@ -124,6 +124,8 @@ class Arrivals(Awaited):
         return chain(iter(outcomes), filter(None, note))
 
     def _have_arrived(self) -> None:
+        if self.forsaken:
+            self._items = deque(maxlen=0)
         if self._bells:
             self._wake()
         if self._count[0] == self._length:

@@ -67,6 +67,7 @@ class Collector(Leadership):
         self.eager: set[Any] = set()  # those of them that have callbacks
         self.backlog: deque[Source | Calls] = deque()  # what is fed by the collector thread
         self.calls = Calls(weakref.ref(self))
+        self.starving: set[Source] = set()  # what waits for its consumer to take outcomes
         self.waiting_feeders: deque[threading.Event] = deque()
         self.feeders: set[threading.Thread] = set()
         self.leavers: deque[int] = deque()  # pids of workers that have said they leave
@@ -279,6 +280,7 @@ class Collector(Leadership):
             or self.leavers
             or self.attention
             or (self.backlog and any(source.hungry() for source in list(self.backlog)))
+            or (self.starving and any(source.forsaken for source in list(self.starving)))
         )
 
     def _lead_on(self) -> None:
@@ -311,6 +313,12 @@ class Collector(Leadership):
             self.undertaker.attend()
         while self.ledger.again and not self.terminating:
             self._send_again()
+        for starving in list(self.starving):
+            if starving.forsaken or not starving.starved:
+                self.starving.discard(starving)
+            if starving.forsaken and starving not in self.backlog:
+                starving.starved = False
+                self.backlog.append(starving)
         for _ in range(len(self.backlog)):
             if self.terminating:
                 break
@@ -355,6 +363,7 @@ class Collector(Leadership):
         error.__cause__ = cause
         self.broken = error
         self.backlog.clear()
+        self.starving.clear()
         self.ledger.lost.clear()
         self.ledger.again.clear()
         self.ledger.rows.clear()
@@ -400,6 +409,7 @@ class Collector(Leadership):
         """In a forked child: nothing that is outstanding will ever arrive."""
         self.terminating = True
         self.backlog.clear()
+        self.starving.clear()
         self.thread = None
         self._serving = threading.Event()
         if not self.lead._is_owned():
@@ -413,6 +423,7 @@ class Collector(Leadership):
         """End workers and fail what is outstanding, at once and within seconds."""
         self.terminating = True
         self.backlog.clear()
+        self.starving.clear()
         with suppress(RuntimeError):
             self._bell.release()
         with suppress(Exception):

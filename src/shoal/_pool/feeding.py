@@ -84,7 +84,6 @@ class Source:
         self.exhausted = False
         self.driven = False  # fed by the thread that waits for the job
         self.starved = False  # waits for the consumer to take outcomes
-        self._forsaken = False  # there is no consumer any more
         self._room_again: threading.Event | None = None
 
     @property
@@ -108,13 +107,20 @@ class Source:
                 self.starved = True  # first tell, then look: an outcome may be taken meanwhile, or the consumer go
                 left = self._buffersize - (self.position - self._job._taken)
             self.starved = left < each and self._is_bounded()
+            if self.starved and self._room_again is None:  # a thread looks by itself
+                collector.starving.add(self)
             allowed = min(allowed, left // each)
         # A job with nothing on its way always gets something, or it would never be woken.
         return max(allowed, 0 if in_flight or self.starved else 1)
 
     def _is_bounded(self) -> bool:
-        """Whether what has not been taken counts."""
-        return not (self._forsaken or self._collector.joining)
+        """Whether what has not been taken counts; an input whose consumer has gone is worked on without a limit, or ends."""
+        return not (self.forsaken or self._collector.joining)
+
+    @property
+    def forsaken(self) -> bool:
+        """Whether there is no consumer any more."""
+        return self._stream and self._job.forsaken
 
     def hungry(self) -> bool:
         """Whether it is time to feed: not for a single task, if there are many on their way."""
@@ -136,14 +142,6 @@ class Source:
                 self._room_again.set()
             else:
                 self._collector.feed_later(self)
-
-    def forsake(self) -> None:
-        """The consumer has gone, and with it the limit; an input that may be left ends. Called by a finalizer, so it takes no lock."""
-        self._forsaken = True
-        has_thread = self._room_again is not None  # which looks by itself
-        if self.starved and not has_thread and not self._collector.terminating:
-            self.starved = False
-            self._collector.feed_later(self)
 
     def wait_for_room(self) -> None:
         """Sleep, in a feeding thread, until the consumer has taken outcomes or the table has room; a moment at most."""

@@ -1,10 +1,12 @@
 """What ``imap`` and ``imap_unordered`` return.
 
 It is apart from the job that the pool works on (``arrivals``), so that it can be seen when nobody has it any more: then the job goes on, as in the standard library, but its outcomes are dropped.
+There is no ``__del__``, nor another finalizer: one in Python is where a Ctrl-C may come, and be lost.
 """
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from shoal import _standard
@@ -26,15 +28,11 @@ class IMapIterator:
 
     def __init__(self, pool: Any) -> None:
         self._arrivals = self._kind(pool)
+        self._arrivals.consumer = weakref.ref(self)
         # What the standard library's has, and patches of its pool use.
         self._job = self._arrivals._job
         self._set = self._arrivals._set
         self._set_length = self._arrivals._set_length
-
-    def __del__(self) -> None:
-        arrivals = getattr(self, "_arrivals", None)  # there may have been no pool
-        if arrivals is not None:
-            arrivals.forsake()
 
     def __iter__(self) -> IMapIterator:
         return self
