@@ -316,9 +316,10 @@ class Collector(Leadership):
         for starving in list(self.starving):
             if starving.forsaken or not starving.starved:
                 self.starving.discard(starving)
-            if starving.forsaken and starving not in self.backlog:
+            if starving.forsaken:
                 starving.starved = False
-                self.backlog.append(starving)
+                if starving not in self.backlog:
+                    self.backlog.append(starving)
         for _ in range(len(self.backlog)):
             if self.terminating:
                 break
