@@ -313,13 +313,7 @@ class Collector(Leadership):
             self.undertaker.attend()
         while self.ledger.again and not self.terminating:
             self._send_again()
-        for starving in list(self.starving):
-            if starving.forsaken or not starving.starved:
-                self.starving.discard(starving)
-            if starving.forsaken:
-                starving.starved = False
-                if starving not in self.backlog:
-                    self.backlog.append(starving)
+        self._feed_forsaken()
         for _ in range(len(self.backlog)):
             if self.terminating:
                 break
@@ -328,6 +322,16 @@ class Collector(Leadership):
                 source.feed()
             if not source.exhausted and not source.starved:
                 self.backlog.append(source)
+
+    def _feed_forsaken(self) -> None:
+        """Go on with inputs whose consumer has gone: nobody else will say that there is room for them."""
+        for source in list(self.starving):
+            if source.forsaken or not source.starved:
+                self.starving.discard(source)
+            if source.forsaken:
+                source.starved = False
+                if source not in self.backlog:
+                    self.backlog.append(source)
 
     def _call_one_back(self) -> None:
         job = self._callbacks[0]
