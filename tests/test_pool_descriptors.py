@@ -15,24 +15,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pool_tasks as tasks
+from own_queues import OwnQueues
 
 import shoal
-from shoal.pool import Pool, ThreadPool
+from shoal.pool import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROUNDS = 4
-
-
-class OwnQueues(Pool):
-    """As joblib's and PyTorch's pools: with pipes of its own."""
-
-    def _setup_queues(self) -> None:
-        self._inqueue: Any = self._ctx.SimpleQueue()
-        self._outqueue: Any = self._ctx.SimpleQueue()
-        self._quick_put = self._inqueue._writer.send
-        self._quick_get = self._outqueue._reader.recv
 
 
 MAKERS: dict[str, Callable[[], Any]] = {

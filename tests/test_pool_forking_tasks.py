@@ -11,9 +11,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pool_tasks as tasks
+from own_queues import OwnQueues
 
 import shoal
-from shoal.pool import Pool, ThreadPool
+from shoal.pool import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,16 +28,6 @@ RETURNS = (
     pytest.param("raise", 1, "ValueError: the child's", id="raises"),
     pytest.param("be interrupted", 1, "KeyboardInterrupt", id="KeyboardInterrupt"),
 )
-
-
-class OwnQueues(Pool):
-    """As joblib's and PyTorch's pools."""
-
-    def _setup_queues(self) -> None:
-        self._inqueue: Any = self._ctx.SimpleQueue()
-        self._outqueue: Any = self._ctx.SimpleQueue()
-        self._quick_put = self._inqueue._writer.send
-        self._quick_get = self._outqueue._reader.recv
 
 
 MAKERS: dict[str, Callable[[], Any]] = {

@@ -11,14 +11,13 @@ namespace shoal::channel {
 
 namespace {
 
-constexpr uint32_t kOrphans = arena::
-    kSlots;  // the account of who has left or died: what others are to report, less what the dead have reported for others
-constexpr uint32_t kLost =
-    arena::kSlots +
-    1;  // what the dead were at, and has neither been reported, as far as can be told, nor counted as done
+// The account of who has left or died: what others are to report, less what the dead have reported for others.
+constexpr uint32_t kOrphans = arena::kSlots;
+// What the dead were at, and has neither been reported, as far as can be told, nor counted as done.
+constexpr uint32_t kLost = arena::kSlots + 1;
 constexpr uint32_t kAccounts = arena::kSlots + 2;
-constexpr uint32_t kDecided =
-    1u << 31;  // in the place of a dead process's count in hand: what is left of its account without what is lost
+// In the place of a dead process's count in hand: what is left of its account without what is lost.
+constexpr uint32_t kDecided = 1u << 31;
 
 uint64_t cost_of(const Message& m) { return m.bytes + m.blob_bytes + 16; }
 

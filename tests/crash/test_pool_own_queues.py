@@ -12,23 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pool_tasks as tasks
 import pytest
 from crash_table import SECONDS, Case, each, raised_by
+from own_queues import OwnQueues
 from test_pool_deaths import TASKS, raised_by_or_value
 
 from shoal.errors import WorkerLostError
-from shoal.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-class OwnQueues(Pool):
-    """As joblib's and PyTorch's pools."""
-
-    def _setup_queues(self) -> None:
-        self._inqueue: Any = self._ctx.SimpleQueue()
-        self._outqueue: Any = self._ctx.SimpleQueue()
-        self._quick_put = self._inqueue._writer.send
-        self._quick_get = self._outqueue._reader.recv
+    from shoal.pool import Pool
 
 
 @pytest.fixture

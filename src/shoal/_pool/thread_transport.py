@@ -119,9 +119,8 @@ class ThreadWorkerEnd:
             return outcomes
         finally:
             lineage.under_way.pop(self.identity, None)
-        if (
-            lineage.forks == forks and len(outcomes) < len(items) - first
-        ):  # the function's own StopIteration, which `extend` takes for the end
+        # Fewer: the function's own StopIteration, which `extend` takes for the end.
+        if lineage.forks == forks and len(outcomes) < len(items) - first:
             if failed is None:
                 raise StopIteration
             outcomes.append(failed(StopIteration()))
