@@ -8,9 +8,7 @@ initializer set a handler of their own.
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
@@ -61,7 +59,8 @@ def serve(
     """
     identity = end.identity
     forks = lineage.forks
-    _quieten_interrupts()
+    interrupts.bear()
+    interrupts.let_through()
     if initializer is not None:
         end.publish(STARTED, False, (identity,))
         try:
@@ -228,16 +227,3 @@ def _publish_anyway(end: WorkerEnd, task: int, payload: Any, value: Any, error: 
         end.publish(task, True, _only_sendable(end, value))
     else:
         end.publish(task, True, unsendable(error, list(value[2]), end.check))
-
-
-def _quieten_interrupts() -> None:
-    if (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):
-        signal.signal(signal.SIGINT, _do_nothing)
-    interrupts.let_through()
-
-
-def _do_nothing(_number: int, _frame: object) -> None:
-    """Be quiet."""

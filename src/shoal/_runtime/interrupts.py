@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["INTERRUPT", "are_held_back", "borne", "held_at_fork", "hold_back", "let_through", "set_mask"]
+__all__ = ["INTERRUPT", "are_held_back", "bear", "borne", "held_at_fork", "hold_back", "let_through", "set_mask"]
 
 INTERRUPT = {signal.SIGINT}
 ENDING = {signal.SIGINT, signal.SIGTERM}
@@ -49,21 +49,30 @@ def hold_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def bear() -> bool:
+    """Do nothing about Ctrl-C from now on, where nobody has said what is to be done about it; returns whether that is so."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or _handler_of(signal.SIGINT) is not signal.default_int_handler
+    ):
+        return False
+    signal.signal(signal.SIGINT, _do_nothing)
+    return True
+
+
 @contextmanager
 def borne() -> Iterator[None]:
-    """Do nothing about Ctrl-C, where nobody has said what is to be done about it. If it were blocked, another thread would take it."""
-    default = signal.default_int_handler
-    if threading.current_thread() is not threading.main_thread() or _handler_of(signal.SIGINT) is not default:
+    """Bear Ctrl-C in the block. If it were blocked, another thread would take it."""
+    if not bear():
         yield
         return
-    signal.signal(signal.SIGINT, _bear)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, default)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _bear(_number: int, _frame: object) -> None:
+def _do_nothing(_number: int, _frame: object) -> None:
     """Be quiet."""
 
 
