@@ -262,6 +262,35 @@ def fork_and(how: str) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+class ForksWhenLoaded:
+    """Becomes the exit code of a child that its loading forks, and that comes back from it."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return fork_and, (self.how,)
+
+
+class ForksWhenPickled:
+    """Becomes the exit code of a child that its pickling forks, and that comes back from it."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (fork_and(self.how),)
+
+
+def note_and_return(path: str, value: Any) -> Any:
+    note(path, str(os.getpid()))
+    return value
+
+
+def returned(value: Any) -> Any:
+    return value
+
+
 def note_and_fork(path: str) -> int:
     """Note the process, and then fork a child that returns."""
     note(path, str(os.getpid()))

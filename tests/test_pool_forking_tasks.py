@@ -70,6 +70,33 @@ def test_the_child_tells_of_its_end_as_any_process_does(
     assert (told.count(said) if said else len(told)) == (3 if said else 0)
 
 
+@pytest.mark.parametrize("maker", ["fork", "spawn", "forkserver", "verified", "own queues"])
+@pytest.mark.parametrize(("how", "code", "_said"), RETURNS)
+def test_nor_is_a_child_of_loading_an_argument_the_worker(
+    tmp_path: Path, maker: str, how: str, code: int, _said: str
+) -> None:
+    path = tmp_path / "runs"
+    with MAKERS[maker]() as pool:
+        for _ in range(3):
+            assert pool.apply(tasks.note_and_return, (str(path), tasks.ForksWhenLoaded(how))) == code
+        assert pool.map(tasks.returned, [tasks.ForksWhenLoaded(how)] * 2, chunksize=2) == [code] * 2
+        pool.close()
+        pool.join()
+    assert len(path.read_text().splitlines()) == 3
+
+
+# (Queues that a subclass brings pickle and send in one step.)
+@pytest.mark.parametrize("maker", ["fork", "spawn", "forkserver", "verified"])
+@pytest.mark.parametrize(("how", "code", "_said"), RETURNS)
+def test_nor_is_a_child_of_pickling_a_result(maker: str, how: str, code: int, _said: str) -> None:
+    with MAKERS[maker]() as pool:
+        for _ in range(3):
+            assert pool.apply(tasks.ForksWhenPickled, (how,)) == code
+        assert pool.map(tasks.ForksWhenPickled, [how] * 3, chunksize=3) == [code] * 3
+        assert list(pool.imap(tasks.ForksWhenPickled, [how] * 3, chunksize=3)) == [code] * 3
+        assert list(pool.imap(tasks.ForksWhenPickled, [how] * 3)) == [code] * 3
+
+
 @pytest.mark.parametrize("chunksize", [1, 3])
 def test_the_child_runs_no_other_item(pool: Any, tmp_path: Path, chunksize: int) -> None:
     path = tmp_path / "runs"

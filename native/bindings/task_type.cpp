@@ -194,7 +194,12 @@ PyObject* table_publish(PyObject* self, PyObject* const* args, Py_ssize_t count)
   if (!usable(table(self)) || !task_number(args[0], task)) return nullptr;
   const int last = PyObject_IsTrue(args[1]);
   Outgoing out;
+  const uint32_t forks_before = forks;
   if (last < 0 || !encode(out, args[2], count == 4 ? args[3] : nullptr)) return nullptr;
+  if (forks != forks_before) {  // a child that pickling has forked: the outcome is its parent's
+    release(out, false);
+    Py_RETURN_NONE;
+  }
   out.message.tag = task;
   out.message.flags |= last != 0 ? task::kLast : 0;
   return sent(put_one(table(self), out, true));
@@ -412,7 +417,7 @@ PyMethodDef methods[] = {
      "claim(timeout=None): (task, payload), noted in this process's slot; None at timeout or when closed and empty."},
     {"publish", method(table_publish), METH_FASTCALL,
      "publish(task, last, payload, dumps=None): a result, pickled by that function if it needs a pickle; the last one "
-     "takes the note back."},
+     "takes the note back. In a child that pickling has forked: nothing."},
     {"run", method(table_run), METH_FASTCALL,
      "run(task, function, items, first, starred, failed, apart=False): the outcomes of some items of a chunk, from the "
      "first on; what is not published before this process dies is reported with its loss, but for the item that was "

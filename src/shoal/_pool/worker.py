@@ -119,6 +119,10 @@ def _run(end: WorkerEnd, maxtasks: int | None, *, remote: bool) -> bool:  # noqa
             return False
         task, payload = claimed
         del claimed
+        if lineage.forks != forks:  # a child that loading the task has forked
+            if payload.__class__ in FAILURES:
+                raise payload.exception
+            return False
         function = None
         value: Any = None
         try:
@@ -146,8 +150,12 @@ def _run(end: WorkerEnd, maxtasks: int | None, *, remote: bool) -> bool:  # noqa
             return False
         try:
             publish(task, True, value)
-        except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
+        except BaseException as error:
+            if lineage.forks != forks:
+                raise
             _publish_anyway(end, task, payload, value, error)
+        if lineage.forks != forks:  # a child that pickling the outcome has forked
+            return False
         left -= 1
         del payload, function, value, task
     return True
@@ -200,10 +208,14 @@ def _run_items(
             return report
         try:
             end.publish(task, False, report)
-        except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
+        except BaseException as error:
+            if lineage.forks != forks:
+                raise
             if not mode & EACH:
                 raise unsendable(error, outcomes, end.check).exception from None
             end.publish(task, False, _only_sendable(end, report))
+        if lineage.forks != forks:
+            return ()
 
 
 def _only_sendable(end: WorkerEnd, report: tuple[Any, ...]) -> tuple[Any, ...]:
