@@ -391,7 +391,7 @@ class Collector(Leadership):
                 process.join(SLICE_SECONDS)
                 if process.exitcode is None:  # what tells them may have gone with one that was killed
                     self.end.close()
-        self.end.drop()
+        self.end.shut_down()
         if not self.terminating:  # else workers may be left for that
             self.crew.forget()
 
@@ -439,7 +439,7 @@ class Collector(Leadership):
         self.crew.terminate()
         self.crew.forget()
         with suppress(Exception):
-            self.end.drop()
+            self.end.shut_down()
         error = PoolTerminatedError("the pool was terminated before the task was finished")
         for job in list(self.cache.values()):
             job.drop(error)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from shoal._pool.failures import Failure, is_outcome, name_culprit
 from shoal._pool.functions import EACH, ITEMS, ONE, STAR, STARRED
 from shoal._pool.ledger import Batch, Chunk, Parcel
-from shoal._pool.submitting import submit_row
+from shoal._pool.submitting import PAUSE_SECONDS, submit_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +33,6 @@ PLAIN = frozenset({int, float, str, bytes, bool, type(None)})  # of these exactl
 AT_ONCE = 256  # tasks submitted by one native call
 LONG_SECONDS = 0.02  # one round of feeding takes no longer, if it can be helped
 DEAR_SECONDS = 0.0001  # submitting an item that takes longer is taken into account at once
-PAUSE_SECONDS = 0.5  # a feeding thread that found no room looks again that soon, should nobody have woken it
 BUFFER = 4096  # outcomes of an imap that nobody has taken, and items on their way, at most
 
 

@@ -235,7 +235,7 @@ class QueueEnd:
         """Let workers leave: one end mark, which each of them hands on. May be called again, should it have gone with one that was killed."""
         self._send(None)
 
-    def drop(self) -> None:
+    def shut_down(self) -> None:
         """Forget what has not been sent, let workers leave, and the threads end."""
         with suppress(queue.Empty):
             while True:
@@ -255,8 +255,8 @@ class QueueEnd:
                 if self._inqueue._reader.poll(0.001):
                     self._inqueue._reader.recv_bytes()
 
-    def running(self, process: Any) -> int | None:
-        """Say which task a dead worker had; one that it has not reported is found later."""
+    def died(self, process: Any) -> int | None:
+        """Say which task the dead worker had; one that it has not reported is found later."""
         return self._journal.died(process.pid, in_order=process.exitcode == 0)
 
 

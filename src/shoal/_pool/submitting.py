@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from shoal._pool.functions import Function
     from shoal._pool.ledger import Resend
 
-__all__ = ["Calls", "submit_call", "submit_or_keep", "submit_row"]
+__all__ = ["PAUSE_SECONDS", "Calls", "submit_call", "submit_or_keep", "submit_row"]
+
+PAUSE_SECONDS = 0.5  # a thread that found no room for tasks looks again that soon, should nobody have woken it
 
 
 def submit_row(collector: Collector, row: Resend, *, embed: bool, raises: bool) -> None:

@@ -9,7 +9,7 @@ from shoal import _standard
 from shoal._pool.failures import FAILURES
 from shoal._pool.functions import CALL
 from shoal._pool.ledger import Parcel
-from shoal._pool.submitting import submit_row
+from shoal._pool.submitting import PAUSE_SECONDS, submit_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from shoal._pool.functions import Function
 
 __all__ = ["TaskQueue"]
-
-PAUSE_SECONDS = 0.5  # a thread that found no room looks again that soon, should nobody have woken it
 
 
 class TaskQueue:

@@ -62,14 +62,14 @@ class ThreadEnd:
         """Let workers leave once the queue is empty: one end mark, which each of them hands on."""
         self._put(None)
 
-    def drop(self) -> None:
+    def shut_down(self) -> None:
         """Forget the tasks that nobody has claimed, and let workers leave after those that they run."""
         with suppress(queue.Empty):
             while True:
                 self._queues.tasks.get_nowait()
         self._put(None)
 
-    def running(self, _worker: Any) -> None:
+    def died(self, _worker: Any) -> None:
         """Nothing: a thread does not end in a task."""
 
 

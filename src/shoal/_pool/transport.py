@@ -43,14 +43,14 @@ class ApplicationEnd(Protocol):
     def close(self) -> None:
         """Let workers leave once the queue is empty."""
 
-    def drop(self) -> None:
+    def shut_down(self) -> None:
         """Let workers leave, whatever is queued; those that can be ended are being ended."""
 
     def catch_up(self) -> None:
         """See to it that what dead workers have published can be collected."""
 
-    def running(self, process: Any, /) -> int | None:
-        """Say which task a dead worker had claimed and not finished, if this transport does not report it by itself."""
+    def died(self, process: Any, /) -> int | None:
+        """Learn that a worker has died; say which task it had claimed and not finished, if this transport does not report that by itself."""
 
 
 class WorkerEnd(Protocol):
@@ -121,12 +121,12 @@ class TableEnd:
         self.submit_many = table.submit_many
         self.collect = table.collect
         self.wake = table.wake
-        self.close = self.drop = table.close
+        self.close = self.shut_down = table.close
 
     def catch_up(self) -> None:
         """Nothing to do: what has been published is in the table."""
 
-    def running(self, _process: Any) -> None:
+    def died(self, _process: Any) -> None:
         """Nothing to add: recovery reports lost tasks by itself, with a ``WorkerLost`` in the place of the outcome."""
 
 

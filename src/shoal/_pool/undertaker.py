@@ -109,7 +109,7 @@ class Undertaker:
     def _bury(self, member: Member) -> None:
         collector = self._collector
         process: Any = member.process
-        task = collector.end.running(process)
+        task = collector.end.died(process)
         exitcode = process.exitcode
         collector.crew.bury(member)
         self._graves[process.ident] = grave = (exitcode, member.replaced)
