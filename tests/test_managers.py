@@ -239,6 +239,26 @@ def test_a_forked_child_keeps_what_its_parent_drops(manager: managers.SyncManage
     assert eventually(lambda: manager._number_of_objects() == 0)
 
 
+def test_connect_tells_that_a_server_which_was_there_has_gone(tmp_path: Path):
+    address = str(tmp_path / "socket")
+    server, client = Named(address, b"key"), Named(address, b"key")
+    server.start()
+    client.connect()
+    assert client.shared().qsize() == 0
+    kill(server)
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"refused|No such file"):
+            Named(address, b"key").connect()
+    Path(address).unlink(missing_ok=True)
+    another = Named(address, b"key")
+    another.start()
+    try:
+        client.connect()
+        assert client.shared().qsize() == 0
+    finally:
+        another.shutdown()
+
+
 def test_a_child_of_os_fork_has_connections_of_its_own(manager: managers.SyncManager):
     words = manager.dict(a=0)
     words["a"] = 1

@@ -98,6 +98,49 @@ def test_what_a_killed_client_had_acquired_goes_to_who_waits_for_it(context: Any
     assert got == [True, AbandonedLockWarning]
 
 
+def wait_at(barrier: Any, pipe: Any, ends: bool) -> None:
+    threading.Thread(target=barrier.wait, daemon=True).start()
+    pipe.recv()
+    if not ends:
+        signal.pause()
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["killed", "ended in order"])
+def test_a_barrier_breaks_when_a_client_is_killed_that_waits_at_it(context: Any, manager: Any, ends: bool):
+    barrier = manager.Barrier(3)
+    near, far = context.Pipe()
+    process = context.Process(target=wait_at, args=(barrier, far, ends))
+    process.start()
+    thread = threading.Thread(target=barrier_outcome, args=(barrier, outcome := []))
+    thread.start()
+    deadline = time.monotonic() + LONG
+    while barrier.n_waiting < 2:
+        assert time.monotonic() < deadline
+    near.send("now")
+    if ends:
+        process.join()
+        assert (barrier.n_waiting, barrier.broken) == (2, False)
+        barrier.wait(LONG)
+        thread.join()
+        assert outcome == ["passed"]
+    else:
+        process.kill()
+        process.join()
+        thread.join()
+        assert outcome == ["broken"]
+        assert barrier.broken
+        barrier.reset()
+        assert (barrier.n_waiting, barrier.broken) == (0, False)
+
+
+def barrier_outcome(barrier: Any, outcome: list[str]) -> None:
+    try:
+        barrier.wait(LONG)
+        outcome.append("passed")
+    except threading.BrokenBarrierError:
+        outcome.append("broken")
+
+
 def test_a_semaphore_that_was_not_entered_counts_what_others_count(context: Any, manager: Any):
     semaphore = manager.Semaphore(1)
     process = holder_of(context, semaphore, "acquired")

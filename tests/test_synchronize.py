@@ -6,6 +6,7 @@ What they have in common with the standard library's is in contract/, what signa
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 import signal
 import threading
@@ -202,7 +203,20 @@ def test_a_killed_party_breaks_the_barrier():
     with child(wait_at, barrier) as doomed:
         until(lambda: barrier.n_waiting == 1)
         with later(doomed.kill), pytest.raises(BrokenBarrierError):
-            barrier.wait(LONG)
+            barrier.wait()  # a timeout would break it, too
+    assert barrier.broken
+    barrier.reset()
+    assert (barrier.broken, barrier.n_waiting) == (False, 0)
+
+
+def test_a_party_that_was_killed_before_it_was_back_from_a_round_breaks_the_next_one():
+    barrier = mp.Barrier(2)
+    with child(wait_at, barrier) as doomed:
+        until(lambda: barrier.n_waiting == 1)
+        os.kill(doomed.pid, signal.SIGSTOP)
+        assert barrier.wait(LONG) == 1, "it has come, and does not know yet that all have"
+        with later(doomed.kill), pytest.raises(BrokenBarrierError):
+            barrier.wait()  # a timeout would break it, too
     assert barrier.broken
     barrier.reset()
     assert (barrier.broken, barrier.n_waiting) == (False, 0)

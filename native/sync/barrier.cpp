@@ -186,8 +186,15 @@ void recover_party(uint32_t node) {
   const uint32_t object = n.object.load() - 1;
   if (object != UINT32_MAX && n.state.load() == kIn && object::load(object).kind() == object::Kind::kBarrier &&
       object::load(object).generation() == n.ticket.load() >> 32) {
-    if (auto* body = object::body<BarrierBody>(object); body != nullptr)
-      break_it(*body, static_cast<uint32_t>(n.ticket.load()), true);
+    if (auto* body = object::body<BarrierBody>(object); body != nullptr) {
+      // Before the death was noticed the others may have ended that generation, with the dead party as one of those who had come. They are waiting for it in
+      // a later one by now, so that one breaks. The ticket says which, for whoever repeats this: what has been broken once may have been reset since.
+      auto generation = static_cast<uint32_t>(n.ticket.load());
+      while (!break_it(*body, generation, true) && how_it_ended(*body, generation) != Passed::kBroken) {
+        generation = load(*body).generation();
+        n.ticket.store(static_cast<uint64_t>(object::load(object).generation()) << 32 | generation);
+      }
+    }
   }
   process::free_node(node);
 }

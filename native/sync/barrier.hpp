@@ -3,7 +3,8 @@
 //   word: generation 32 | previous generation was broken 1 | acting 1 | broken 1 | parties that have arrived 24
 //
 // The last party to arrive ends the generation by one compare-and-swap. If there is an action, it first sets `acting`, the action runs in Python outside any
-// section, and then the generation ends. Each party in a wait is a node that names its slot and its generation; one that dies breaks that generation.
+// section, and then the generation ends. Each party in a wait is a node that names its slot and its generation; one that dies
+// breaks that generation, or, if the others have ended it meanwhile, the one that they are in.
 #pragma once
 
 #include "object/object.hpp"
@@ -43,7 +44,7 @@ void reset(BarrierBody& body);
 uint32_t count_waiting(const BarrierBody& body);
 bool is_broken(const BarrierBody& body);
 
-// Recovery: the dead party of this node breaks the barrier, if its generation has not ended; frees the node. Idempotent.
+// Recovery: the dead party of this node breaks the barrier, unless its generation was broken; frees the node. Idempotent.
 void recover_party(uint32_t node);
 
 }  // namespace shoal::sync

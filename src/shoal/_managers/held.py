@@ -2,7 +2,7 @@
 
 As between processes of one tree (`shoal.synchronize`): a lock is given back, and so is a semaphore that was entered by ``with``; whoever has it next is told
 (`ABANDONED`). A semaphore that was acquired otherwise may stand for something that others count. A client that ends in order says so, and what it leaves
-locked stays so: a process may acquire a lock for another one to release.
+locked stays so: a process may acquire a lock for another one to release. A barrier that a client was killed at breaks, as between processes of one tree.
 
 A recursive lock belongs to the server's thread that serves a client's thread. When that thread has hung up nobody else can ever release it, so it is given
 back in any case.
@@ -45,7 +45,7 @@ def is_lock(obj: Any) -> bool:
 
 def concerns(methodname: str, obj: Any) -> bool:
     """Whether a call is one for `Held.answer`."""
-    return methodname in METHODS and is_lock(obj)
+    return (methodname in METHODS and is_lock(obj)) or (methodname == "wait" and isinstance(obj, threading.Barrier))
 
 
 class Held:
@@ -54,6 +54,7 @@ class Held:
     def __init__(self) -> None:
         # By the id of a lock that is held: the lock, its ident, and how often each client has acquired it.
         self._holders: dict[int, tuple[Any, str, dict[Holder, int]]] = {}
+        self._waiting: dict[Holder, list[threading.Barrier]] = {}  # at which barriers each client's threads wait
         self._mutex = threading.Lock()
         self._own = threading.local()  # `locks`: by id, the recursive locks that this thread holds, and how often
         self._abandoned: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -63,13 +64,13 @@ class Held:
     def answer(
         self, holder: Holder | None, ident: str, obj: Any, methodname: str, args: Any, kwds: Any
     ) -> tuple[str, Any]:
-        """Acquire or release a lock for a client.
+        """Acquire or release a lock for a client, or wait at a barrier.
 
         Args:
             holder: the client; None: one of which it is not known when it dies.
             ident: of the lock.
             obj: the lock.
-            methodname: one of `METHODS`.
+            methodname: one of `METHODS`; of a barrier, ``"wait"``.
             args: of the call.
             kwds: of the call.
 
@@ -80,6 +81,8 @@ class Held:
             AbandonedLockError: if the client releases what was given to the next one when it had been lost sight of.
             Exception: whatever the lock raises.
         """
+        if methodname == "wait":
+            return RETURN, self._wait(holder, obj, args, kwds)
         if methodname not in ACQUIRING:
             return RETURN, self._release(holder, ident, obj, methodname)
         result = obj.acquire(*args, **kwds)
@@ -117,6 +120,19 @@ class Held:
                 self._abandoned.add(obj)
             with suppress(RuntimeError, ValueError):  # released meanwhile, by another
                 self._release(holder, ident, obj, EXIT if methodname == ENTER else methodname)
+
+    def _wait(self, holder: Holder | None, barrier: threading.Barrier, args: Any, kwds: Any) -> int:
+        if holder is None:
+            return barrier.wait(*args, **kwds)
+        with self._mutex:
+            self._waiting.setdefault(holder, []).append(barrier)
+        try:
+            return barrier.wait(*args, **kwds)
+        finally:
+            with self._mutex:
+                self._waiting[holder].remove(barrier)
+                if not self._waiting[holder]:
+                    del self._waiting[holder]
 
     def _release(self, holder: Holder | None, ident: str, obj: Any, methodname: str) -> Any:
         if is_recursive(obj):
@@ -179,7 +195,7 @@ class Held:
             self._release_own(obj, count)
 
     def client_ends(self, holder: Holder) -> None:
-        """A connection of a client has broken, and it has no keeper any more: if it did not say good-bye, give back what it held.
+        """A connection of a client has broken, and it has no keeper any more: if it did not say good-bye, give back what it held, and break the barriers that it waits at.
 
         What it had to say has been heard, but another of its threads may be in a call. So for as long as a connection may take to break, the others are looked at: one
         that does not means that the client lives, and will have another keeper.
@@ -196,9 +212,14 @@ class Held:
 
     def _holds(self, holder: Holder) -> bool:
         with self._mutex:
-            return any(holder in counts for _, _, counts in self._holders.values())
+            return holder in self._waiting or any(holder in counts for _, _, counts in self._holders.values())
 
     def _give_back(self, holder: Holder) -> None:
+        with self._mutex:
+            barriers = list(self._waiting.get(holder, ()))
+        for barrier in barriers:
+            if barrier.n_waiting:  # 0: all have come, and it is one of those who are about to go on
+                barrier.abort()
         with self._mutex:
             mine = [
                 (obj, ident, counts.pop(holder)) for obj, ident, counts in self._holders.values() if holder in counts

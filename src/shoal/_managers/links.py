@@ -88,7 +88,12 @@ class Link:
         with self._lock:
             if self._standard:
                 self._ask_standard("dummy", (), {})
-            elif self._keeper is None:
+            elif not self._keeper_answers():
+                self._keeper = None
+                session = getattr(self.local, "session", None)
+                if session is not None:  # to the same server, which has gone
+                    self.lost(session)
+                    session.close()
                 self._open_keeper()
 
     def open_thread(self) -> Any:
