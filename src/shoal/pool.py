@@ -179,7 +179,7 @@ class Pool(PoolCalls):
             else:
                 crew.terminate()
             with suppress(Exception):
-                self._application_end().drop()  # for threads, which leave by themselves
+                self._application_end().shut_down()  # for threads, which leave by themselves
             raise
         _pools.add(self)
         self._state = RUN
