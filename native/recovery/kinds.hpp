@@ -22,6 +22,9 @@ inline void recover_kind(object::Kind kind, uint32_t index, uint32_t dead, bool 
     case object::Kind::kRLock:
       sync::recover_lock(index, dead, clean);
       break;
+    case object::Kind::kBarrier:
+      sync::recover_barrier(index, dead, clean);
+      break;
     default:
       break;
   }

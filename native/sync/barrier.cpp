@@ -1,5 +1,7 @@
 #include "sync/barrier.hpp"
 
+#include <algorithm>
+
 namespace shoal::sync {
 
 namespace {
@@ -17,6 +19,8 @@ struct Phase {
   static constexpr uint64_t kPreviousBroken = 1ull << 26, kActing = 1ull << 25, kBroken = 1ull << 24;
 };
 
+constexpr uint64_t kLook = 500'000'000;  // ns: between two looks whether who may replace a dead party is still there
+
 // node.state of a party whose ticket says which generation it is in. No waiter of a condition ever has this state.
 constexpr uint32_t kIn = 3;
 
@@ -25,6 +29,9 @@ Phase load(const BarrierBody& body) { return {body.word.load()}; }
 // Ends the generation of `seen`. What is remembered of the one before is written first, so that the ends are complete up to there.
 bool end(BarrierBody& body, Phase seen, bool broken) {
   const uint32_t before = seen.generation() - 1;
+  body.ended_at.store(os::now(), std::memory_order_relaxed);  // these are published by the swap that ends it
+  for (auto& bits : body.passed[seen.generation() % 2])
+    bits.store(0, std::memory_order_relaxed);  // of the one before the last
   std::atomic<uint64_t>& place = body.ends[before % kRemembered];
   uint64_t known = place.load();
   while (static_cast<int32_t>(before - static_cast<uint32_t>(known >> 1)) > 0 &&
@@ -63,6 +70,24 @@ bool break_it(BarrierBody& body, uint32_t generation, bool even_acting) {
   return false;
 }
 
+// One that has passed this generation, not a broken one, will be missing in the next, if that is the present one.
+void miss_in_next(BarrierBody& body, uint32_t generation) {
+  const Phase now = load(body);
+  if (now.generation() != generation + 1 || now.previous_broken()) return;
+  body.lacking = now.generation();
+  open_all(body.gate);
+}
+
+bool somebody_new_since(uint64_t time) {
+  for (uint32_t i = 0; i < arena::kSlots; ++i) {
+    const process::Slot& s = process::slot(i);
+    const process::State state = process::state_of(s.word.load());
+    if ((state == process::State::kLive || state == process::State::kReserved) && s.reserved_at.load() > time)
+      return true;
+  }
+  return false;
+}
+
 // An interrupted party has not arrived, unless all have.
 void take_back(BarrierBody& body, uint32_t generation) {
   Phase seen = load(body);
@@ -83,7 +108,16 @@ Passed wait_for_end(BarrierBody& body, uint32_t object, uint32_t generation, boo
   for (;;) {
     announce(body.gate, sleeper);
     if (over()) break;
+    const uint64_t deadline = wait.deadline;
+    if (arrived && body.lacking.load() == generation) {
+      if (!somebody_new_since(body.ended_at.load()) && break_it(body, generation, false)) continue;
+      wait.deadline = std::min(deadline, os::now() + kLook);
+    }
     const Slept slept = sleep(body.gate, sleeper, object, object::offset_of(object, &body.gate), wait);
+    if (const bool early = wait.deadline != deadline; early) {
+      wait.deadline = deadline;
+      if (slept == Slept::kTimeout) continue;
+    }
     if (slept == Slept::kInterrupted) {
       interrupted = true;
       break;
@@ -95,6 +129,11 @@ Passed wait_for_end(BarrierBody& body, uint32_t object, uint32_t generation, boo
   if (!interrupted) return how_it_ended(body, generation);
   if (arrived) take_back(body, generation);
   return Passed::kInterrupted;
+}
+
+void note_passed(BarrierBody& body, uint32_t generation) {
+  const uint32_t slot = process::mine();
+  body.passed[generation % 2][slot / 64].fetch_or(1ull << slot % 64);
 }
 
 void free_party(Party& party) {
@@ -136,12 +175,14 @@ Passed arrive(BarrierBody& body, uint32_t object, bool has_action, Party& party,
     if (party.index + 1 < body.parties) {
       if (!body.word.compare_exchange_strong(seen.raw, seen.raw + 1)) continue;
       result = wait_for_end(body, object, party.generation, true, wait);
+      if (result == Passed::kPassed) note_passed(body, party.generation);
     } else if (has_action) {
       if (!body.word.compare_exchange_strong(seen.raw, (seen.raw + 1) | Phase::kActing)) continue;
       return Passed::kMustAct;
     } else {
       if (!end(body, seen, false)) continue;
       open_all(body.gate);
+      note_passed(body, party.generation);
       result = Passed::kPassed;
     }
     break;
@@ -158,6 +199,7 @@ Passed finish(BarrierBody& body, Party& party, bool acted) {
     break;
   }
   const Passed result = how_it_ended(body, party.generation);
+  if (result == Passed::kPassed) note_passed(body, party.generation);
   free_party(party);
   return result;
 }
@@ -167,7 +209,9 @@ void abort(BarrierBody& body) {
 }
 
 void reset(BarrierBody& body) {
-  for (Phase seen = load(body); seen.count() != 0 || seen.broken(); seen = load(body)) {
+  for (Phase seen = load(body); seen.count() != 0 || seen.broken() || body.lacking.load() == seen.generation();
+       seen = load(body)) {
+    if (seen.acting() && !seen.broken()) return;  // all have come: it is about to be like new, for those who come next
     if (!end(body, seen, true)) continue;
     open_all(body.gate);
     return;
@@ -187,16 +231,22 @@ void recover_party(uint32_t node) {
   if (object != UINT32_MAX && n.state.load() == kIn && object::load(object).kind() == object::Kind::kBarrier &&
       object::load(object).generation() == n.ticket.load() >> 32) {
     if (auto* body = object::body<BarrierBody>(object); body != nullptr) {
-      // Before the death was noticed the others may have ended that generation, with the dead party as one of those who had come. They are waiting for it in
-      // a later one by now, so that one breaks. The ticket says which, for whoever repeats this: what has been broken once may have been reset since.
-      auto generation = static_cast<uint32_t>(n.ticket.load());
-      while (!break_it(*body, generation, true) && how_it_ended(*body, generation) != Passed::kBroken) {
-        generation = load(*body).generation();
-        n.ticket.store(static_cast<uint64_t>(object::load(object).generation()) << 32 | generation);
-      }
+      const auto generation = static_cast<uint32_t>(n.ticket.load());
+      break_it(*body, generation, true);
+      miss_in_next(*body, generation);  // the others may have ended it before the death was noticed
     }
   }
   process::free_node(node);
+}
+
+void recover_barrier(uint32_t object, uint32_t dead, bool clean) {
+  auto* body = object::body<BarrierBody>(object);
+  if (body == nullptr) return;
+  const uint32_t last = load(*body).generation() - 1;
+  const uint64_t its = 1ull << dead % 64;
+  const bool missed = (body->passed[last % 2][dead / 64].load() & its) != 0;
+  if (missed && !(clean && process::slot(dead).exit_code.load() == 0)) miss_in_next(*body, last);
+  for (auto& bits : body->passed) bits[dead / 64].fetch_and(~its);  // the slot's next process has passed nothing
 }
 
 }  // namespace shoal::sync

@@ -3,8 +3,11 @@
 //   word: generation 32 | previous generation was broken 1 | acting 1 | broken 1 | parties that have arrived 24
 //
 // The last party to arrive ends the generation by one compare-and-swap. If there is an action, it first sets `acting`, the action runs in Python outside any
-// section, and then the generation ends. Each party in a wait is a node that names its slot and its generation; one that dies
-// breaks that generation, or, if the others have ended it meanwhile, the one that they are in.
+// section, and then the generation ends. Each party in a wait is a node that names its slot and its generation; one that dies breaks that generation.
+//
+// Between two waits nobody says that he will come again. But who has passed the last generation is one of those that the present one waits for, unless another has
+// taken his place. So each process that passes sets its bit, and recovery notes that the present generation lacks one whose process has died, by
+// being killed or with a nonzero exit code. Whoever waits in it breaks it, unless a process has been started since the last one ended: that may be the replacement.
 #pragma once
 
 #include "object/object.hpp"
@@ -20,6 +23,10 @@ struct BarrierBody {
   uint32_t parties;            // constant
   uint32_t unused;
   Gate gate;
+  std::atomic<uint32_t> lacking;   // the generation that lacks a party, which has died between two waits
+  std::atomic<uint64_t> ended_at;  // ns: when the last generation ended
+  // Which slots have passed generation g, at g % 2.
+  std::atomic<uint64_t> passed[2][arena::kSlots / 64];
   // How generation g ended, for parties that come to look after the next one has ended, too: g << 1 | broken, at g % kRemembered.
   std::atomic<uint64_t> ends[kRemembered];
 };
@@ -44,7 +51,9 @@ void reset(BarrierBody& body);
 uint32_t count_waiting(const BarrierBody& body);
 bool is_broken(const BarrierBody& body);
 
-// Recovery: the dead party of this node breaks the barrier, unless its generation was broken; frees the node. Idempotent.
+// Recovery: the dead party of this node breaks the generation in which it waits; if that has ended, it is missing in the next one. Frees the node. Idempotent.
 void recover_party(uint32_t node);
+// Recovery: of a process that is in no wait. `clean`: with the exit code 0 it has left in order, and nobody misses it. Idempotent.
+void recover_barrier(uint32_t object, uint32_t dead, bool clean);
 
 }  // namespace shoal::sync

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from threading import BrokenBarrierError
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,26 @@ def test_reset_sends_those_who_wait_away(mp: BaseContext, partners: Callable[...
     assert barrier.broken is False
     partner.tell("barrier.wait")
     assert {barrier.wait(LONG), partner.answer()} == {0, 1}
+
+
+def test_reset_sends_nobody_away_who_waits_for_the_action_alone(mp: BaseContext):
+    acting, reset = threading.Event(), threading.Event()
+
+    def action() -> None:
+        acting.set()
+        reset.wait(SHORT)  # the standard library's reset() waits for the end of the action
+
+    barrier, indices = mp.Barrier(2, action), []
+    parties = [threading.Thread(target=lambda: indices.append(barrier.wait(LONG))) for _ in range(2)]
+    for party in parties:
+        party.start()
+    assert acting.wait(LONG)
+    barrier.reset()
+    reset.set()
+    for party in parties:
+        party.join()
+    assert sorted(indices) == [0, 1]
+    assert barrier.broken is False
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["of the wait", "of the barrier"])

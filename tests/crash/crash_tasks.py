@@ -138,6 +138,18 @@ def hold(thing: Any, how: str, event: Any) -> None:
     time.sleep(60)
 
 
+def pass_and(barrier: Any, how: str, event: Any) -> None:
+    """Pass a barrier, and end before coming again."""
+    barrier.wait()
+    event.wait()
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "raise":
+        raise RuntimeError("between two rounds")
+    elif how == "leave":
+        sys.exit(3)
+
+
 def get_and_fail(queue: Any, how: str) -> None:
     queue.get()
     if how == "raise":

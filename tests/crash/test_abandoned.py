@@ -14,7 +14,7 @@ import psutil
 import pytest
 from crash_table import SECONDS, Case, each
 
-from shoal import synchronize
+from shoal import get_context, synchronize
 from shoal.errors import AbandonedLockError, AbandonedLockWarning
 from shoal.synchronize import Lock
 
@@ -95,6 +95,88 @@ def test_who_waits_goes_on_when_one_is_killed_that_held(case: Case, method: str,
     with a_moment_later(holder.kill):
         case.outcome(thing)
     holder.join()
+
+
+@each([Case("was killed", "kill"), Case("raised an exception", "raise"), Case("left with an exit code", "leave")])
+def test_a_barrier_breaks_when_a_party_of_the_last_round(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    for somebody_waits in (True, False):
+        barrier, go = context.Barrier(2), context.Event()
+        party = context.Process(target=tasks.pass_and, args=(barrier, case.act, go))
+        party.start()
+        barrier.wait(SECONDS)
+        if somebody_waits:
+            with a_moment_later(go.set):
+                the_barrier_breaks(barrier)
+            party.join()
+        else:
+            go.set()
+            party.join()
+            the_barrier_breaks(barrier)
+        barrier.reset()
+        assert (barrier.broken, barrier.n_waiting) == (False, 0)
+
+
+@each([Case("was told to terminate", "terminate"), Case("was killed", "kill"), Case("left in order", "join")])
+def test_another_may_take_the_place_of_a_party_that(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    barrier, go = context.Barrier(2), context.Event()
+    for _ in range(3):
+        party = context.Process(target=tasks.pass_and, args=(barrier, "return", go))
+        party.start()
+        assert barrier.wait(SECONDS) in {0, 1}
+        if case.act == "join":
+            go.set()
+        else:
+            getattr(party, case.act)()
+        party.join()
+    assert not barrier.broken
+
+
+def test_who_has_left_in_order_is_waited_for() -> None:
+    context = get_context("fork")
+    barrier, go = context.Barrier(2), context.Event()
+    go.set()
+    party = context.Process(target=tasks.pass_and, args=(barrier, "return", go))
+    party.start()
+    barrier.wait(SECONDS)
+    party.join()
+    index: list[int] = []
+    thread = threading.Thread(target=lambda: index.append(barrier.wait()))
+    thread.start()
+    thread.join(0.2)
+    assert not barrier.broken
+    index.append(barrier.wait(SECONDS))
+    thread.join()
+    assert sorted(index) == [0, 1]
+
+
+@each([Case("came", None)])
+def test_a_barrier_breaks_when_a_replacement_is_killed_before_it(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    barrier, go = context.Barrier(2), context.Event()
+    party = context.Process(target=tasks.pass_and, args=(barrier, "return", go))
+    party.start()
+    barrier.wait(SECONDS)
+    party.kill()
+    party.join()
+    replacement = context.Process(target=tasks.sleep_long)
+    replacement.start()
+    with a_moment_later(replacement.kill):
+        the_barrier_breaks(barrier)
+    replacement.join()
+
+
+def test_reset_forgets_that_a_party_is_missing() -> None:
+    context = get_context("fork")
+    barrier, go = context.Barrier(2), context.Event()
+    party = context.Process(target=tasks.pass_and, args=(barrier, "return", go))
+    party.start()
+    barrier.wait(SECONDS)
+    party.kill()
+    party.join()
+    barrier.reset()
+    thread = threading.Thread(target=barrier.wait)
+    thread.start()
+    assert barrier.wait(SECONDS) in {0, 1}
+    thread.join()
 
 
 @each([Case("a lock", "Lock"), Case("an rlock", "RLock")])

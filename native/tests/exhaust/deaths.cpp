@@ -117,6 +117,35 @@ class RecoverParty : public RecoveryScenario {
   Child peer;
 };
 
+// Killed after it had passed, and before it came again. Who waits for it breaks the barrier, once none is left who may come in its place: the first who recovers
+// was started later than the round ended.
+class RecoverMember final : public RecoveryScenario {
+ public:
+  void check() override {
+    CHECK(result_of(peer) == 10);
+    CHECK(sync::is_broken(body()));
+  }
+  void finish() override { recovery::let_go(barrier); }
+
+ private:
+  void set_up() override {
+    barrier = make_object<sync::BarrierBody>(object::Kind::kBarrier, [](sync::BarrierBody& b) { sync::init(b, 2); });
+    peer = start_and_wait_until_asleep([&] {
+      if (arrive() != sync::Passed::kPassed) return 12;
+      return arrive() == sync::Passed::kBroken ? 10 : 11;
+    });
+  }
+  void leave_behind() override { CHECK(arrive() == sync::Passed::kPassed); }
+  sync::Passed arrive() const {
+    sync::Party party;
+    sync::Wait wait;
+    return sync::arrive(body(), barrier, false, party, wait);
+  }
+  sync::BarrierBody& body() const { return *object::body<sync::BarrierBody>(barrier); }
+  uint32_t barrier = 0;
+  Child peer;
+};
+
 // Killed as a waiter that had been notified: of two peers behind it one goes on in its place, the second too at most for a recovery begun twice.
 class RecoverWaiter : public RecoveryScenario {
  public:
@@ -294,6 +323,7 @@ std::vector<Entry> recovery_operations() {
       {"recovery.lock", make<RecoverLock>},
       {"recovery.permit", make<RecoverPermit>},
       {"recovery.party", make<RecoverParty>},
+      {"recovery.party.between-rounds", make<RecoverMember>},
       {"recovery.waiter", make<RecoverWaiter>},
       {"recovery.get", make<RecoverSection, true, 0u>},
       {"recovery.put", make<RecoverSection, false, 0u>},

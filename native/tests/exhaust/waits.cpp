@@ -234,41 +234,75 @@ class WaitToldFirst final : public ConditionScenario {
 
 // --- Barrier ------------------------------------------------------------------------------------------------------------
 
-// Of two parties one sleeps. The barrier is passed or broken, or it is passed and then broken for the next round; nobody waits for the dead.
-class Arrive final : public Scenario {
+class BarrierScenario : public Scenario {
+ public:
+  void finish() override { recovery::let_go(barrier); }
+
+ protected:
+  void make_it() {
+    barrier = make_object<sync::BarrierBody>(object::Kind::kBarrier, [](sync::BarrierBody& b) { sync::init(b, 2); });
+  }
+  sync::BarrierBody& body() const { return *object::body<sync::BarrierBody>(barrier); }
+  int arrive_once(bool with_action = false) const {
+    sync::Party party;
+    sync::Wait wait;
+    sync::Passed how = sync::arrive(body(), barrier, with_action, party, wait);
+    if (how == sync::Passed::kMustAct) how = sync::finish(body(), party, true);
+    return how == sync::Passed::kPassed ? 10 : how == sync::Passed::kBroken ? 11 : 12;
+  }
+  // 20: passed twice; 21: broken the second time.
+  int arrive_twice() const {
+    const int first = arrive_once();
+    return first == 10 ? 10 + arrive_once() : first;
+  }
+  uint32_t barrier = 0;
+  Child peer;
+};
+
+// Of two parties one sleeps. The barrier is passed or broken, nobody waits for the dead.
+class Arrive final : public BarrierScenario {
  public:
   explicit Arrive(bool with_action) : with_action_(with_action) {}
   void prepare() override {
-    barrier = make_object<sync::BarrierBody>(object::Kind::kBarrier, [](sync::BarrierBody& b) { sync::init(b, 2); });
-    peer = start_and_wait_until_asleep([&] { return arrive_once(); });
+    make_it();
+    peer = start_and_wait_until_asleep([&] { return arrive_once(with_action_); });
   }
-  void operate() override { arrive_once(); }
+  void operate() override { arrive_once(with_action_); }
   void check() override {
     const bool broken = sync::is_broken(body());
     if (!broken && sync::count_waiting(body()) == 1) {  // it had not said yet that it came
-      CHECK(arrive_once() == 10);
+      CHECK(arrive_once(with_action_) == 10);
       CHECK(result_of(peer) == 10);
     } else {
       const int how = result_of(peer);
-      CHECK(how == 10 || (broken && how == 11));
+      CHECK(how == (broken ? 11 : 10));
     }
     sync::reset(body());
     CHECK(!sync::is_broken(body()) && sync::count_waiting(body()) == 0);
   }
-  void finish() override { recovery::let_go(barrier); }
 
  private:
-  sync::BarrierBody& body() const { return *object::body<sync::BarrierBody>(barrier); }
-  int arrive_once() const {
-    sync::Party party;
-    sync::Wait wait;
-    sync::Passed how = sync::arrive(body(), barrier, with_action_, party, wait);
-    if (how == sync::Passed::kMustAct) how = sync::finish(body(), party, true);
-    return how == sync::Passed::kPassed ? 10 : how == sync::Passed::kBroken ? 11 : 12;
-  }
   bool with_action_;
-  uint32_t barrier = 0;
-  Child peer;
+};
+
+// Both want to pass twice. Whoever has passed once is waited for in the next round, and missed there if it is dead.
+class ArriveAgain final : public BarrierScenario {
+ public:
+  void prepare() override {
+    make_it();
+    peer = start_and_wait_until_asleep([&] { return arrive_twice(); });
+  }
+  void operate() override { arrive_twice(); }
+  void check() override {
+    const auto generation = static_cast<uint32_t>(body().word.load() >> 32);
+    if (generation == 1 && !sync::is_broken(body())) {  // it had not said yet that it came
+      CHECK(arrive_twice() == 20);
+      CHECK(result_of(peer) == 20);
+      return;
+    }
+    const int how = result_of(peer);
+    CHECK(generation == 1 ? how == 11 : generation == 3 ? how == 20 : how == 21);
+  }
 };
 
 }  // namespace
@@ -287,6 +321,7 @@ std::vector<Entry> wait_operations() {
       {"condition.wait.told-first", make<WaitToldFirst>},
       {"barrier.arrive", make<Arrive, false>},
       {"barrier.arrive.action", make<Arrive, true>},
+      {"barrier.arrive.again", make<ArriveAgain>},
   };
 }
 
