@@ -39,7 +39,9 @@ void let_go_once(PyObject* self, LockBody& b) {
 
 // The lock was taken over from a killed holder. False with an exception set: a warning may be an error, too.
 bool tell_abandoned(const LockBody& b) {
-  static const char text[] = "the process that held this lock was killed: what the lock protects may be half changed";
+  static const char text[] =
+      "the process that held this lock was killed, or ended without releasing it: what the lock protects may be half "
+      "changed";
   if (b.raises != 0) {
     raise_from("shoal.errors", "AbandonedLockError", text);
   } else {

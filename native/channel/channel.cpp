@@ -139,9 +139,9 @@ void forgive_losses(Channel& c) {
 
 // How many of the messages that a process had taken are lost. One that has left in good order may have handed its messages to somebody who will report them. Of one that
 // was killed, or has failed, all those that it has not reported; but where others report what they have not taken, only what it was still at.
-uint32_t lost_by(const Channel& c, uint32_t dead, bool clean) {
+uint32_t lost_by(const Channel& c, uint32_t dead) {
   const int32_t held = balance_of(c, dead);
-  if (held <= 0 || (clean && process::slot(dead).exit_code.load() == 0)) return 0;
+  if (held <= 0 || process::left_in_order(dead)) return 0;
   const auto most = static_cast<uint32_t>(held);
   const bool others_report = balance_of(c, extreme(c, std::less<>())) < 0;
   return others_report ? std::min(most, in_hand(c)[dead].load()) : most;
@@ -453,7 +453,7 @@ Result join(uint32_t index, sync::Wait& wait) {
   return r;
 }
 
-void recover(uint32_t index, uint32_t dead_slot, bool clean) {
+void recover(uint32_t index, uint32_t dead_slot) {
   Channel* there = at(index);
   if (there == nullptr) return;
   Channel& c = *there;
@@ -462,7 +462,7 @@ void recover(uint32_t index, uint32_t dead_slot, bool clean) {
   if (balance_of(c, dead_slot) == 0 && in_hand(c)[dead_slot].load() == 0 && balance_of(c, kLost) == 0) return;
   sync::Wait forever;
   if (enter_head(c.ring, forever, kRepairs) != Result::kDone) return;
-  close_account(c, dead_slot, lost_by(c, dead_slot, clean));
+  close_account(c, dead_slot, lost_by(c, dead_slot));
   forgive_losses(c);
   const bool all = unfinished(c) == 0;
   sync::unlock(c.ring.head_mutex);

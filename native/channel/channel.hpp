@@ -76,7 +76,7 @@ bool task_done(uint32_t index, sync::Wait& wait);
 Result join(uint32_t index, sync::Wait& wait);
 
 // Recovery: what a dead process was doing with it, and what is left of it.
-void recover(uint32_t index, uint32_t dead_slot, bool clean);
+void recover(uint32_t index, uint32_t dead_slot);
 void destroy(uint32_t index);
 
 }  // namespace shoal::channel

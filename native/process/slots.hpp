@@ -63,6 +63,11 @@ inline uint64_t word_of(uint64_t generation, State state, uint32_t by = 0xfff) {
 inline Token token_of(uint32_t index) { return (slot(index).word.load() >> 20) << 10 | index; }
 inline bool names(Token token, uint64_t word) { return word >> 20 == generation_of(token); }
 
+// Whether a dead process has left in order: it said good-bye, with the exit code 0. Who ends by an exception does not: what it had in hand is lost like that of the killed.
+inline bool left_in_order(uint32_t index) {
+  return (slot(index).flags.load() & kClean) != 0 && slot(index).exit_code.load() == 0;
+}
+
 // This process's slot; kNoSlot before it has attached.
 constexpr uint32_t kNoSlot = UINT32_MAX;
 uint32_t mine();

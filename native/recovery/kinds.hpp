@@ -12,18 +12,18 @@
 namespace shoal::recovery {
 
 // Gives back what the dead process had of this object. Idempotent.
-inline void recover_kind(object::Kind kind, uint32_t index, uint32_t dead, bool clean) {
+inline void recover_kind(object::Kind kind, uint32_t index, uint32_t dead) {
   switch (kind) {
     case object::Kind::kChannel:
     case object::Kind::kTaskTable:
-      channel::recover(index, dead, clean);
+      channel::recover(index, dead);
       break;
     case object::Kind::kLock:
     case object::Kind::kRLock:
-      sync::recover_lock(index, dead, clean);
+      sync::recover_lock(index, dead);
       break;
     case object::Kind::kBarrier:
-      sync::recover_barrier(index, dead, clean);
+      sync::recover_barrier(index, dead);
       break;
     default:
       break;

@@ -32,7 +32,7 @@ void free_blobs_of(uint32_t dead) {
   });
 }
 
-void recover_objects(uint32_t dead, bool clean) {
+void recover_objects(uint32_t dead) {
   const uint32_t end = arena::grown(arena::kObjectTable);
   for (uint32_t i = 0; i < end; ++i) {
     const object::Word w = object::load(i);
@@ -50,7 +50,7 @@ void recover_objects(uint32_t dead, bool clean) {
         if (w.owner() == dead) destroy_and_free(i);
         break;
       default:
-        recover_kind(w.kind(), i, dead, clean);
+        recover_kind(w.kind(), i, dead);
     }
   }
 }
@@ -123,7 +123,7 @@ bool recover_held(uint32_t dead) {
   const process::Token token = process::token_of(dead);
   const bool clean = (s.flags.load() & process::kClean) != 0;
   // 1. Sections that it was in: from here on each operation of the dead has either happened or not.
-  recover_objects(dead, clean);
+  recover_objects(dead);
   // 2. What it owned.
   task::report_lost(dead);
   free_blobs_of(dead);

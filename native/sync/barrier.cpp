@@ -239,13 +239,13 @@ void recover_party(uint32_t node) {
   process::free_node(node);
 }
 
-void recover_barrier(uint32_t object, uint32_t dead, bool clean) {
+void recover_barrier(uint32_t object, uint32_t dead) {
   auto* body = object::body<BarrierBody>(object);
   if (body == nullptr) return;
   const uint32_t last = load(*body).generation() - 1;
   const uint64_t its = 1ull << dead % 64;
   const bool missed = (body->passed[last % 2][dead / 64].load() & its) != 0;
-  if (missed && !(clean && process::slot(dead).exit_code.load() == 0)) miss_in_next(*body, last);
+  if (missed && !process::left_in_order(dead)) miss_in_next(*body, last);
   for (auto& bits : body->passed) bits[dead / 64].fetch_and(~its);  // the slot's next process has passed nothing
 }
 

@@ -53,7 +53,7 @@ bool is_broken(const BarrierBody& body);
 
 // Recovery: the dead party of this node breaks the generation in which it waits; if that has ended, it is missing in the next one. Frees the node. Idempotent.
 void recover_party(uint32_t node);
-// Recovery: of a process that is in no wait. `clean`: with the exit code 0 it has left in order, and nobody misses it. Idempotent.
-void recover_barrier(uint32_t object, uint32_t dead, bool clean);
+// Recovery: of a process that is in no wait. Nobody misses who has left in order. Idempotent.
+void recover_barrier(uint32_t object, uint32_t dead);
 
 }  // namespace shoal::sync

@@ -114,7 +114,7 @@ Acquired acquire_slowly(LockBody& body, uint32_t object, Wait& wait) {
 
 void wake_next(LockBody& body) { os::futex_wake(body.word, 1); }
 
-void recover_lock(uint32_t object, uint32_t dead, bool clean) {
+void recover_lock(uint32_t object, uint32_t dead) {
   auto* body = object::body<LockBody>(object);
   if (body == nullptr) return;
   const object::Word about = object::load(object);
@@ -123,7 +123,7 @@ void recover_lock(uint32_t object, uint32_t dead, bool clean) {
   while ((seen & kOwnerBits) == owner) {
     // Still the lock that was looked at? (Its dead owner holds the object, so it is, unless these bits mean something else altogether.)
     if (object::load(object).raw >> 36 != about.raw >> 36) return;
-    const uint32_t special = clean && about.kind() == object::Kind::kLock ? kHanded : kAbandoned;
+    const uint32_t special = process::left_in_order(dead) && about.kind() == object::Kind::kLock ? kHanded : kAbandoned;
     if (body->word.compare_exchange_weak(seen, special | (seen & kWaiters))) {
       os::futex_wake(body->word, 1);
       return;

@@ -84,8 +84,8 @@ inline bool release_once(LockBody& body) {
   return true;
 }
 
-// Recovery: the dead process lets go. A Lock whose holder said good-bye stays held, for handing it over is a common idiom; everything else is
+// Recovery: the dead process lets go. A Lock whose holder left in order stays held, for handing it over is a common idiom; everything else is
 // abandoned. Idempotent: one compare-and-swap, and a wake-up that nobody misses (a recoverer killed before it is an abnormal death itself).
-void recover_lock(uint32_t object, uint32_t dead, bool clean);
+void recover_lock(uint32_t object, uint32_t dead);
 
 }  // namespace shoal::sync

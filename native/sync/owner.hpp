@@ -58,18 +58,18 @@ inline uint64_t my_thread() {
   return static_cast<uint64_t>(my_owner()) << 32 | my_thread_number_;
 }
 
-enum class OwnerState { kAlive, kKilled, kLeft };  // kLeft: it said good-bye
+enum class OwnerState { kAlive, kKilled, kLeft };  // kLeft: in order
 // What has become of the owner that the word names (not a special one).
 inline OwnerState state_of_owner(uint32_t word) {
   const uint32_t slot = slot_in(word);
   if (slot >= arena::kSlots) return OwnerState::kKilled;
   const bool dead = process::token_says_dead(slot);
-  const bool clean = (process::slot(slot).flags.load() & process::kClean) != 0;
+  const bool in_order = process::left_in_order(slot);
   // A slot that has moved on was recovered, so the word no longer names this owner, or should not. Looked at last: what was read above is then
   // about the right life.
   if (owner_of_slot(slot) != (word & kOwnerBits)) return OwnerState::kKilled;
   if (!dead) return OwnerState::kAlive;
-  return clean ? OwnerState::kLeft : OwnerState::kKilled;
+  return in_order ? OwnerState::kLeft : OwnerState::kKilled;
 }
 
 }  // namespace shoal::sync

@@ -57,9 +57,11 @@ class SemLock:
 class Lock(SemLock, _native.LockBase):
     """A lock that any thread of any process may release.
 
+    A holder that ends in order, with the exit code 0, keeps it, for another process may be about to release it. One that is killed, or fails, does not.
+
     Args:
         ctx: the context that makes it; every context's locks are alike.
-        on_abandoned: what happens to the one who takes the lock over from a killed holder: ``"warn"`` issues ``AbandonedLockWarning``; ``"raise"``
+        on_abandoned: what happens to the one who takes the lock over from a holder that died: ``"warn"`` issues ``AbandonedLockWarning``; ``"raise"``
             raises ``AbandonedLockError``, after which the lock is free again.
     """
 

@@ -138,6 +138,13 @@ def hold(thing: Any, how: str, event: Any) -> None:
     time.sleep(60)
 
 
+def hold_and_fail(thing: Any, how: str) -> None:
+    thing.acquire()
+    if how == "raise":
+        raise RuntimeError("with the lock in hand")
+    sys.exit(3)
+
+
 def pass_and(barrier: Any, how: str, event: Any) -> None:
     """Pass a barrier, and end before coming again."""
     barrier.wait()

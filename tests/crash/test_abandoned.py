@@ -97,6 +97,18 @@ def test_who_waits_goes_on_when_one_is_killed_that_held(case: Case, method: str,
     holder.join()
 
 
+@each([Case("raises an exception", "raise"), Case("leaves with an exit code", "leave")])
+def test_a_lock_goes_on_whose_holder(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    for lock in (context.Lock(), context.Condition()):
+        holder = context.Process(target=tasks.hold_and_fail, args=(lock, case.act))
+        holder.start()
+        holder.join()
+        assert holder.exitcode
+        with pytest.warns(AbandonedLockWarning):
+            assert lock.acquire(timeout=SECONDS) if isinstance(lock, Lock) else lock.acquire()
+        lock.release()
+
+
 @each([Case("was killed", "kill"), Case("raised an exception", "raise"), Case("left with an exit code", "leave")])
 def test_a_barrier_breaks_when_a_party_of_the_last_round(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
     for somebody_waits in (True, False):
