@@ -37,6 +37,8 @@ void let_go_once(PyObject* self, LockBody& b) {
     sync::release(b);
 }
 
+thread_local bool quiet_ = false;  // whether to say nothing of locks that are taken over
+
 // The lock was taken over from a killed holder. False with an exception set: a warning may be an error, too.
 bool tell_abandoned(const LockBody& b) {
   static const char text[] =
@@ -44,6 +46,8 @@ bool tell_abandoned(const LockBody& b) {
       "changed";
   if (b.raises != 0) {
     raise_from("shoal.errors", "AbandonedLockError", text);
+  } else if (quiet_) {
+    return true;
   } else {
     PyObject* category = imported("shoal.errors", "AbandonedLockWarning");
     if (category != nullptr && PyErr_WarnEx(category, text, 1) == 0) return true;
@@ -192,6 +196,18 @@ PyMethodDef lock_methods[] = {SHOAL_LOCK_METHODS(lock)};
 PyMethodDef rlock_methods[] = {SHOAL_LOCK_METHODS(rlock)};
 #undef SHOAL_LOCK_METHODS
 
+PyObject* take_over_quietly(PyObject*, PyObject* value) {
+  const int quiet = PyObject_IsTrue(value);
+  if (quiet < 0) return nullptr;
+  const bool before = quiet_;
+  quiet_ = quiet != 0;
+  return PyBool_FromLong(before);
+}
+PyMethodDef functions[] = {
+    {"take_over_quietly", take_over_quietly, METH_O,
+     "Whether this thread is not to be warned of locks that it takes over; returns what was so before."},
+    {nullptr, nullptr, 0, nullptr}};
+
 PyType_Slot lock_slots[] = {{Py_tp_init, reinterpret_cast<void*>(lock_init<object::Kind::kLock>)},
                             {Py_tp_methods, lock_methods},
                             {Py_tp_doc, const_cast<char*>("A lock between processes; names its owner.")},
@@ -269,7 +285,8 @@ bool add_lock_types(PyObject* module) {
   register_kind(lock_type, object::Kind::kLock);
   register_kind(rlock_type, object::Kind::kRLock);
   return PyModule_AddObjectRef(module, "LockBase", reinterpret_cast<PyObject*>(lock_type)) == 0 &&
-         PyModule_AddObjectRef(module, "RLockBase", reinterpret_cast<PyObject*>(rlock_type)) == 0;
+         PyModule_AddObjectRef(module, "RLockBase", reinterpret_cast<PyObject*>(rlock_type)) == 0 &&
+         PyModule_AddFunctions(module, functions) == 0;
 }
 
 }  // namespace shoal::bindings

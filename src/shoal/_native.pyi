@@ -14,6 +14,7 @@ def arena_attach(fd: int, token: int) -> None: ...  # a spawned child: map the i
 def arena_statistics() -> dict[str, int]: ...       # objects, segments, blobs, nodes, slots in use; bytes of memory in use; quota
 def slot_reserve(daemon: bool, die_with_parent: bool) -> int: ...   # for a spawned child: a token to be sent to it
 def fork_flags(daemon: bool, die_with_parent: bool) -> None: ...     # for the next fork by this thread (pthread_atfork reserves the slot)
+def take_over_quietly(quiet: bool, /) -> bool: ...  # of locks with on_abandoned="warn", by this thread; what was so before
 def fork_unannounced() -> int: ...       # os.fork(), without the interpreter's warning
 def fork_token() -> int: ...              # after os.fork() in the parent: the token of the slot reserved for that child
 def slot_set_pid(token: int, pid: int) -> None: ...  # the parent tells the slot its child's pid (so that a death before the claim is noticed)

@@ -113,6 +113,31 @@ def test_a_task_whose_worker_is_killed_before_it_has_loaded_any_of_it_fails_alon
     ]
 
 
+@each([Case("waits for a task", None)])
+def test_nobody_is_warned_of_the_lock_of_a_worker_that_is_killed_while_it(
+    case: Case,  # noqa: ARG001
+    method: str,  # noqa: ARG001
+    context: Any,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    class Piped(OwnQueues):
+        def _setup_queues(self) -> None:
+            super()._setup_queues()
+            self._inqueue = tasks.PipedQueue(self._ctx)
+            self._quick_put = self._inqueue.put
+
+    with Piped(2, context=context) as pool:
+        for _ in range(3):
+            assert pool.map(tasks.double, range(8)) == [2 * i for i in range(8)]
+            for worker in list(
+                pool._pool
+            ):  # one has the lock, the other waits for it, and who comes in its place finds it abandoned
+                worker.kill()
+                worker.join()
+        assert pool.map(tasks.double, range(8)) == [2 * i for i in range(8)]
+    assert "AbandonedLockWarning" not in capfd.readouterr().err
+
+
 @each([Case("more than the queue holds", b"x" * (1 << 20))])
 def test_a_pool_that_is_terminated_leaves_no_thread_with_unsent_work_of(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
     class Narrow(OwnQueues):

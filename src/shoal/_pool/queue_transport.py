@@ -16,7 +16,7 @@ from contextlib import suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from shoal import _standard
+from shoal import _native, _standard
 from shoal._pool import lineage
 from shoal._pool.failures import FAILURES, Failure, NotRun
 from shoal._pool.functions import LearnedFunctions
@@ -287,6 +287,8 @@ class QueueWorkerEnd:
     def claim(self) -> tuple[int, Any] | None:
         """Wait for a task; None when there will be no more."""
         _loading.begin(self._report)
+        # That a worker was killed at its queue the pool says by itself, if it has lost anything by that; and it kills them at its end.
+        quiet = _native.take_over_quietly(True)
         try:
             message: tuple[tuple[int, bool], Any] | None = self._inqueue.get()
         except BaseException as error:
@@ -295,6 +297,7 @@ class QueueWorkerEnd:
             return _loading.head[0], NotRun(error)
         finally:
             _loading.report = None
+            _native.take_over_quietly(quiet)
         if message is None:
             self._inqueue.put(None)
             return None
@@ -306,7 +309,11 @@ class QueueWorkerEnd:
 
     def publish(self, task: int, last: bool, payload: Any) -> None:
         """Send an outcome; if it cannot be pickled, raise that and send nothing."""
-        self._outqueue.put((Head(task, last), payload))
+        quiet = _native.take_over_quietly(True)
+        try:
+            self._outqueue.put((Head(task, last), payload))
+        finally:
+            _native.take_over_quietly(quiet)
 
     def run(
         self,
