@@ -64,6 +64,8 @@ def take_back(server: Any, holder: Any, ident: str, methodname: str, answer: tup
         server.held.undo(holder, ident, obj, methodname, answer)
     elif _has_an_owner(obj) and ((methodname == "acquire" and answer[1] is True) or methodname == "wait"):
         with suppress(RuntimeError):  # released meanwhile, by another
+            if methodname == "wait" and answer[1]:
+                obj.notify()  # the next one, in its place
             obj.release()
 
 
