@@ -225,6 +225,26 @@ def test_a_client_that_was_killed_while_it_waited_for_a_condition_left_nothing_h
     condition.release()
 
 
+def test_a_notification_is_not_spent_on_a_client_that_was_killed(context: Any, manager: Any):
+    condition = manager.Condition()
+    waiting = []
+    for _ in range(2):
+        near, far = context.Pipe()
+        process = context.Process(target=wait_in, args=(condition, far))
+        process.start()
+        far.close()
+        assert near.recv() == "waits"
+        with condition:  # so it waits
+            waiting.append(process)
+    killed, other = waiting
+    killed.kill()
+    killed.join()
+    with condition:
+        condition.notify()
+    other.join(LONG)
+    assert other.exitcode == 0
+
+
 def take_over(lock: Any, pipe: Any) -> None:
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import shoal
 from shoal import managers
+from shoal._managers.undelivered import hang_up_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,3 +127,13 @@ def test_an_exception_by_xml_rpc_is_a_remote_error():
         with pytest.raises(managers.RemoteError, match="KeyError: 'nothing'"):
             words.pop("nothing")
         assert words.copy() == {}
+
+
+def test_several_threads_may_look_whether_a_client_has_hung_up():
+    near, far = socket.socketpair()
+    has_hung_up = hang_up_of(near.fileno())
+    with near, far, ThreadPoolExecutor(4) as threads:
+        looks = [threads.submit(lambda: any(has_hung_up() for _ in range(5_000))) for _ in range(4)]
+        assert [look.result() for look in looks] == [False] * 4
+        far.close()
+        assert has_hung_up()

@@ -102,6 +102,14 @@ bool held_by_nobody(uint32_t index) {
   return true;
 }
 
+bool may_be_held_by(uint32_t index, uint32_t slot) {
+  std::atomic<uint64_t>* words = holders(index);
+  const Cell* c = cell(index);
+  if (words == nullptr || c == nullptr || (words[slot / 64].load() >> slot % 64 & 1) != 0) return true;
+  const process::Slot& s = process::slot(slot);
+  return (s.flags.load() & process::kForked) != 0 && c->birth.load() < s.window_high.load();
+}
+
 void retire_if_unheld(uint32_t index) {
   Word w = load(index);
   while (w.state() == State::kLive && held_by_nobody(index) && cell(index) != nullptr) {

@@ -93,6 +93,7 @@ void note_listed(uint32_t index);
 bool release(uint32_t index);
 void release_for(uint32_t index, uint32_t slot);  // recovery: for a dead slot
 bool held_by_nobody(uint32_t index);
+bool may_be_held_by(uint32_t index, uint32_t slot);  // explicitly, or by inheritance
 void retire_if_unheld(uint32_t index);
 // RETIRED -> DESTROYING by this slot, if it is still the word that was seen.
 bool begin_destroy(uint32_t index, Word seen);

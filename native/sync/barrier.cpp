@@ -19,7 +19,8 @@ struct Phase {
   static constexpr uint64_t kPreviousBroken = 1ull << 26, kActing = 1ull << 25, kBroken = 1ull << 24;
 };
 
-constexpr uint64_t kLook = 500'000'000;  // ns: between two looks whether who may replace a dead party is still there
+// ns: between two looks whether there is one who may come in the place of a dead party, and until the first, for whoever sees to that to start one.
+constexpr uint64_t kLook = 500'000'000;
 
 // node.state of a party whose ticket says which generation it is in. No waiter of a condition ever has this state.
 constexpr uint32_t kIn = 3;
@@ -78,12 +79,47 @@ void miss_in_next(BarrierBody& body, uint32_t generation) {
   open_all(body.gate);
 }
 
-bool somebody_new_since(uint64_t time) {
+using Slots = uint64_t[arena::kSlots / 64];
+void put(Slots& set, uint32_t slot) { set[slot / 64] |= 1ull << slot % 64; }
+
+// Those who sleep at this generation themselves.
+void put_waiting(Slots& set, uint32_t object, uint32_t generation) {
+  const uint64_t ticket = static_cast<uint64_t>(object::load(object).generation()) << 32 | generation;
+  const uint32_t end = arena::grown(arena::kNodeTable);
+  for (uint32_t i = 0; i < end; ++i) {
+    process::Node& n = process::node(i);
+    const uint32_t owner = n.owner.load();
+    if (owner != 0 && n.object.load() == object + 1 && n.ticket.load() == ticket && n.state.load() == kIn &&
+        n.kind.load() == static_cast<uint32_t>(process::NodeKind::kParty))
+      put(set, owner - 1);
+  }
+}
+
+// Those who have started the others, and have the barrier because they made it.
+void put_ancestors(Slots& set) {
+  process::Token life = process::token_of(process::mine());
+  for (uint32_t i = 0; i < arena::kSlots; ++i) {
+    life = process::slot(process::slot_of(life)).parent.load();
+    if (life == 0 || process::is_gone(life)) return;
+    put(set, process::slot_of(life));
+  }
+}
+
+// Is there one that may come in the place of a dead party? It was started since the last generation ended, or is being started; or it has this barrier, and is
+// none of those who passed that generation, or wait, or have started the caller.
+bool another_may_come(BarrierBody& body, uint32_t object, uint32_t generation) {
+  Slots others{};  // who is none such
+  for (uint32_t k = 0; k < arena::kSlots / 64; ++k) others[k] = body.passed[(generation - 1) % 2][k].load();
+  put_waiting(others, object, generation);
+  put_ancestors(others);
+  const uint64_t ended_at = body.ended_at.load();
   for (uint32_t i = 0; i < arena::kSlots; ++i) {
     const process::Slot& s = process::slot(i);
     const process::State state = process::state_of(s.word.load());
-    if ((state == process::State::kLive || state == process::State::kReserved) && s.reserved_at.load() > time)
-      return true;
+    if (state == process::State::kReserved) return true;
+    if (state != process::State::kLive) continue;
+    if (s.reserved_at.load() > ended_at) return true;
+    if ((others[i / 64] >> i % 64 & 1) == 0 && object::may_be_held_by(object, i)) return true;
   }
   return false;
 }
@@ -105,13 +141,18 @@ Passed wait_for_end(BarrierBody& body, uint32_t object, uint32_t generation, boo
   }
   Sleeper sleeper;
   bool interrupted = false;
+  uint64_t look_at = 0;
   for (;;) {
     announce(body.gate, sleeper);
     if (over()) break;
     const uint64_t deadline = wait.deadline;
     if (arrived && body.lacking.load() == generation) {
-      if (!somebody_new_since(body.ended_at.load()) && break_it(body, generation, false)) continue;
-      wait.deadline = std::min(deadline, os::now() + kLook);
+      const uint64_t now = os::now();
+      if (look_at != 0 && now >= look_at && !another_may_come(body, object, generation) &&
+          break_it(body, generation, false))
+        continue;
+      if (now >= look_at) look_at = now + kLook;
+      wait.deadline = std::min(deadline, look_at);
     }
     const Slept slept = sleep(body.gate, sleeper, object, object::offset_of(object, &body.gate), wait);
     if (const bool early = wait.deadline != deadline; early) {

@@ -7,7 +7,8 @@
 //
 // Between two waits nobody says that he will come again. But who has passed the last generation is one of those that the present one waits for, unless another has
 // taken his place. So each process that passes sets its bit, and recovery notes that the present generation lacks one whose process has died, by
-// being killed or with a nonzero exit code. Whoever waits in it breaks it, unless a process has been started since the last one ended: that may be the replacement.
+// being killed or with a nonzero exit code. Whoever waits in it breaks it half a second later, unless another may come instead: a process that has been
+// started since the last one ended, or that holds the barrier and is not known to be a party.
 #pragma once
 
 #include "object/object.hpp"

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -155,6 +156,23 @@ def pass_and(barrier: Any, how: str, event: Any) -> None:
         raise RuntimeError("between two rounds")
     elif how == "leave":
         sys.exit(3)
+
+
+def come_when_told(barrier: Any, ready: Any, how: str, event: Any) -> None:
+    """Pass a barrier when told so, and end before coming again."""
+    ready.wait()
+    pass_and(barrier, how, event)
+
+
+def pass_often(barrier: Any, times: int, done: Any) -> None:
+    passed = 0
+    try:
+        while passed < times:
+            barrier.wait()
+            passed += 1
+    except threading.BrokenBarrierError:
+        pass
+    done.put(passed)
 
 
 def get_and_fail(queue: Any, how: str) -> None:

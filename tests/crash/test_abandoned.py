@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def a_moment_later(act: Callable[[], object]) -> Iterator[None]:
+def a_moment_later(act: Callable[[], object], seconds: float = 0.1) -> Iterator[None]:
     """Do something while the block waits."""
-    timer = threading.Timer(0.1, act)
+    timer = threading.Timer(seconds, act)
     timer.start()
     try:
         yield
@@ -141,6 +141,40 @@ def test_another_may_take_the_place_of_a_party_that(case: Case, method: str, con
             getattr(party, case.act)()
         party.join()
     assert not barrier.broken
+
+
+@each([Case("was killed", "kill"), Case("raised an exception", "raise"), Case("left with an exit code", "leave")])
+def test_another_that_has_the_barrier_may_take_the_place_of_a_party_that(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    barrier = context.Barrier(2)
+    told, ends = [context.Event() for _ in range(2)], [context.Event() for _ in range(2)]
+    parties = [
+        context.Process(target=tasks.come_when_told, args=(barrier, come, case.act, end))
+        for come, end in zip(told, ends, strict=True)
+    ]
+    for party in parties:
+        party.start()
+    told[0].set()
+    barrier.wait(SECONDS)
+    ends[0].set()
+    parties[0].join()
+    with a_moment_later(told[1].set, 0.8):  # it is looked for one who may come after half a second
+        assert barrier.wait(SECONDS) in {0, 1}
+    ends[1].set()
+    parties[1].join()
+
+
+@each([Case("was killed", "kill"), Case("raised an exception", "raise"), Case("left with an exit code", "leave")])
+def test_a_barrier_leaves_time_to_replace_a_party_that(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
+    barrier, go, rounds = context.Barrier(2), context.Event(), context.SimpleQueue()
+    go.set()
+    waits = context.Process(target=tasks.pass_often, args=(barrier, 3, rounds))
+    waits.start()
+    for _ in range(3):
+        party = context.Process(target=tasks.pass_and, args=(barrier, case.act, go))
+        party.start()
+        party.join()  # who supervises learns of the end, and only then starts the next
+    assert rounds.get() == 3
+    waits.join()
 
 
 def test_who_has_left_in_order_is_waited_for() -> None:

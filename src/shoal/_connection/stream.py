@@ -6,6 +6,7 @@ Nothing is read ahead, so a select on the descriptor tells the truth, and descri
 Memory for a message grows with the bytes that arrive: a length that lies costs nothing.
 
 Promises: what was sent by one ``send`` is received by one ``recv``, on either library; the end of file between messages is ``EOFError``.
+Whoever is interrupted in the middle of a message (Ctrl-C, a signal handler that raises) closes the connection by that.
 """
 
 from __future__ import annotations
@@ -82,7 +83,11 @@ class Connection(Messages, _standard.connection.Connection, metaclass=ABCMeta):
         if size <= JOINED:
             self._write([b"".join((frame(size), view))])
         else:
-            self._write([frame(size), view])
+            try:
+                self._write([frame(size), view])
+            except BaseException as error:
+                self._close_if_cut_short(error)
+                raise
 
     def _recv_raw(self, maxlength: int | None = None) -> Any:
         size = int.from_bytes(self._read(4), "big", signed=True)
@@ -92,7 +97,16 @@ class Connection(Messages, _standard.connection.Connection, metaclass=ABCMeta):
             self._bad_message_length()
         if maxlength is not None and size > maxlength:
             return None
-        return self._read(size)
+        try:
+            return self._read(size)
+        except BaseException as error:
+            self._close_if_cut_short(error)
+            raise
+
+    def _close_if_cut_short(self, error: BaseException) -> None:
+        """What is left of a message would be taken for the next one, or the other way round, after a signal handler that raised (or without memory)."""
+        if not (isinstance(error, EOFError) or type(error) is OSError or getattr(error, "errno", None)):
+            self.close()
 
     # What the standard class calls these; subclasses of it rely on them.
     def _send_bytes(self, buf: Any) -> None:

@@ -114,6 +114,9 @@ class Held:
         """
         kind, result = answer
         if methodname == "wait":  # it holds the condition again; one who waited has left nothing half changed
+            if result:  # it was notified: the next one is, in its place
+                with suppress(RuntimeError):
+                    obj.notify()
             self._release_own(*self._own_locks().pop(id(obj), (obj, 1)))
         elif methodname in ACQUIRING and result:
             if kind == ABANDONED:

@@ -25,9 +25,21 @@ def hang_up_of(descriptor: int) -> Callable[[], bool]:
 
     The kernel takes a message to somebody who has closed the other end of a TCP connection, and tells only later.
     """
-    poller = select.poll()
-    poller.register(descriptor, select.POLLRDHUP)
-    return lambda: bool(poller.poll(0))
+
+    def new_poller() -> select.poll:
+        poller = select.poll()
+        poller.register(descriptor, select.POLLRDHUP)
+        return poller
+
+    poller = new_poller()
+
+    def has_hung_up() -> bool:
+        try:
+            return bool(poller.poll(0))
+        except RuntimeError:  # another thread is just looking: one poller serves one at a time
+            return bool(new_poller().poll(0))
+
+    return has_hung_up
 
 
 def unless(hung_up: Callable[[], bool], send: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -52,6 +64,8 @@ def take_back(server: Any, holder: Any, ident: str, methodname: str, answer: tup
         server.held.undo(holder, ident, obj, methodname, answer)
     elif _has_an_owner(obj) and ((methodname == "acquire" and answer[1] is True) or methodname == "wait"):
         with suppress(RuntimeError):  # released meanwhile, by another
+            if methodname == "wait" and answer[1]:
+                obj.notify()  # the next one, in its place
             obj.release()
 
 
