@@ -333,6 +333,19 @@ def test_an_unknown_method_names_the_type_and_what_it_has(manager: managers.Sync
         words._callmethod("append", (1,))
 
 
+def test_a_thread_that_connects_anew_after_an_interruption_leaves_the_keeper_alone(manager: managers.SyncManager):
+    words: Any = manager.dict(a=0)
+    link = words._link
+    keeper = link._keeper
+    # Another interruption there would cost this process all its references.
+    keeper.call = link.local.session._broken
+    with pytest.raises(KeyboardInterrupt):
+        link.local.session._broken(KeyboardInterrupt())
+    words["a"] = 1
+    assert link._keeper is keeper
+    assert words.copy() == {"a": 1}
+
+
 def test_an_interrupted_call_does_not_leave_its_answer_to_the_next(manager: managers.SyncManager):
     event, words = manager.Event(), manager.dict(a="right")
     me = threading.get_ident()

@@ -174,6 +174,13 @@ def test_a_result_that_cannot_be_pickled_is_an_error_and_the_server_goes_on(own:
     assert counter.add(1) == 1
 
 
+def test_an_exception_that_cannot_be_pickled_is_told_of_and_the_server_goes_on(own: Any, instance: Instance):
+    counter = own.Counter()
+    with pytest.raises(instance.module("managers").RemoteError, match="Unserializable message"):
+        counter.fail_with_what_cannot_be_pickled()
+    assert counter.add(1) == 1
+
+
 def test_an_object_registered_by_name_is_one_for_all(own: Any):
     own.get_queue().put("once")
     assert own.get_queue().get(timeout=LONG) == "once"

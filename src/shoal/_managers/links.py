@@ -88,7 +88,7 @@ class Link:
         with self._lock:
             if self._standard:
                 self._ask_standard("dummy", (), {})
-            elif not self._keeper_answers():
+            elif not self._keeper_is_there():
                 self._keeper = None
                 session = getattr(self.local, "session", None)
                 if session is not None:  # to the same server, which has gone
@@ -164,24 +164,16 @@ class Link:
         """Notice that another server has taken the place of the one that was there, or that this one has lost sight of this process."""
         with self._lock:
             before, self._instance = self._instance, instance
-            if before not in {None, instance} or (self._suspicious and not self._keeper_answers()):
+            if before not in {None, instance} or (self._suspicious and not self._keeper_is_there()):
                 self._keeper = None
                 if self.held and not self._busy:
                     with suppress(OSError, EOFError):
                         self._open_keeper()
             self._suspicious = False
 
-    def _keeper_answers(self) -> bool:
-        if self._keeper is None or self._busy:
-            return self._busy > 0
-        self._busy += 1
-        try:
-            self._keeper.call(None, "dummy", (), None)
-        except ManagerDied:
-            return False
-        finally:
-            self._busy -= 1
-        return True
+    def _keeper_is_there(self) -> bool:
+        # It is not asked: a signal handler that raises in the middle of a call would end the connection by which the server knows that this process lives.
+        return self._busy > 0 or (self._keeper is not None and not self._keeper.has_hung_up())
 
     def died(self, error: BaseException | None = None) -> ManagerDied:
         """Make the error for a connection that is lost, or cannot be had."""
@@ -252,12 +244,16 @@ class Link:
             if session.standard:
                 session.close()
                 return
+            try:
+                session.tell(KEEP, ())
+                if self.held:
+                    _, found = session.call(None, "hold", (list(self.held),), None)
+                    for ident, counts in self.held.items():
+                        counts[1] = int(ident in found)
+            except BaseException:
+                session.close()
+                raise
             self._keeper = session
-            session.tell(KEEP, ())
-            if self.held:
-                _, found = session.call(None, "hold", (list(self.held),), None)
-                for ident, counts in self.held.items():
-                    counts[1] = int(ident in found)
         finally:
             self._busy -= 1
 

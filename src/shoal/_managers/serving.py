@@ -14,6 +14,7 @@ from shoal import _standard
 from shoal._managers import ring
 from shoal._managers.held import concerns
 from shoal._managers.over_socket import NOTHING_SENT, OverSocket
+from shoal._managers.raised import Raised
 from shoal._managers.undelivered import hang_up_of, take_back, unless
 from shoal._managers.words import (
     ABANDONED,
@@ -32,7 +33,6 @@ from shoal._managers.words import (
     UnexposedMethodError,
     in_the_standard_dialect,
 )
-from shoal._pool.failures import Failure
 from shoal._runtime.threads import harmless
 
 TYPE_CHECKING = False
@@ -266,7 +266,7 @@ def failure(server: Server, error: BaseException) -> tuple[str, Any]:
     """Make the answer to a call that raised."""
     if server.serializer != "pickle":
         return TRACEBACK, format_exc()  # XML-RPC can express no exception
-    return FAILURE, Failure(error, remote=not isinstance(error, ORDINARY))
+    return FAILURE, Raised(error, remote=not isinstance(error, ORDINARY))
 
 
 # --- as the standard library's clients have it --------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shoal import reduction
 from shoal._managers import ring
 from shoal._managers.over_socket import ANSWERED, SENT, OverSocket
+from shoal._managers.undelivered import hang_up_of
 from shoal._managers.words import GREETING, STANDARD_WORDS, RemoteError, dispatch, in_the_standard_dialect
 
 TYPE_CHECKING = False
@@ -77,6 +78,15 @@ class Session:
     def _send_standard(self, request: Any) -> None:
         with in_the_standard_dialect():
             self.connection.send(request)
+
+    def has_hung_up(self) -> bool:
+        """Whether the server has closed it, or has gone."""
+        connection = self.connection
+        try:
+            descriptor = connection._parts()[0] if isinstance(connection, ring.Ring) else connection.fileno()
+        except OSError:  # it is closed here
+            return True
+        return hang_up_of(descriptor)()
 
     def close(self) -> None:
         """Hang up."""

@@ -113,13 +113,18 @@ class Failure:
         self.exception = exception
         self.remote = remote
 
+    @staticmethod
+    def stand_in(reason: BaseException, value: object) -> BaseException:
+        """Make what is raised in place of an exception that cannot be pickled, or not be loaded."""
+        return encoding_error(reason, value)
+
     def __reduce__(self) -> tuple[Any, ...]:
         error = self.exception
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__)) if self.remote else None
         try:
             data = bytes(ForkingPickler.dumps(error))
         except BaseException as reason:  # noqa: BLE001 - pickling runs foreign code
-            data = bytes(ForkingPickler.dumps(encoding_error(reason, error)))
+            data = bytes(ForkingPickler.dumps(self.stand_in(reason, error)))
         return _load_failure, (type(self), data, text, f"{type(error).__module__}.{type(error).__qualname__}")
 
 
@@ -136,7 +141,7 @@ def _load_failure(kind: type[Failure], data: bytes, text: str | None, name: str)
         if not isinstance(error, BaseException):
             raise TypeError(f"loading gave a {type(error).__name__}, not an exception")  # noqa: TRY301 - the same answer
     except Exception as reason:  # noqa: BLE001 - unpickling runs foreign code
-        error = encoding_error(reason, f"the exception {name}")
+        error = kind.stand_in(reason, f"the exception {name}")
     if text is not None:
         error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
     return kind(error)

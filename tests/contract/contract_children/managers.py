@@ -27,6 +27,9 @@ class Counter:
     def unpicklable(self) -> object:
         return (number for number in range(3))
 
+    def fail_with_what_cannot_be_pickled(self) -> None:
+        raise ZeroDivisionError(number for number in range(3))
+
     def numbers(self) -> Any:
         return iter(range(self.value))
 
