@@ -258,27 +258,30 @@ class ClaimSlot final : public Scenario {
   uint32_t flags_;
 };
 
-// A process killed while it says good-bye with a lock in its hands: handed over, or abandoned.
+// A process killed while it says good-bye with a lock in its hands: handed over, if it had said that it left in order; else abandoned.
 class Leave final : public Scenario {
  public:
+  explicit Leave(int exit_code) : exit_code_(exit_code) {}
   void prepare() override { lock = make_lock(); }
   void begin() override {
     sync::Wait wait;
     sync::acquire(body(), lock, wait);
   }
-  void operate() override { process::leave(3, true); }
-  void at_death() override { clean = (process::slot(victim.slot).flags.load() & process::kClean) != 0; }
+  void operate() override { process::leave(exit_code_, true); }
+  void at_death() override { in_order = process::left_in_order(victim.slot); }
   void check() override {
     sync::Wait wait = at_once();
-    CHECK(sync::acquire(body(), lock, wait) == (clean ? sync::Acquired::kTimeout : sync::Acquired::kAbandoned));
+    CHECK(sync::acquire(body(), lock, wait) == (in_order ? sync::Acquired::kTimeout : sync::Acquired::kAbandoned));
+    CHECK(!in_order || exit_code_ == 0);
     CHECK(sync::release(body()));
   }
   void finish() override { recovery::let_go(lock); }
 
  private:
   sync::LockBody& body() const { return *object::body<sync::LockBody>(lock); }
+  int exit_code_;
   uint32_t lock = 0;
-  bool clean = false;
+  bool in_order = false;
 };
 
 }  // namespace
@@ -303,7 +306,8 @@ std::vector<Entry> lifetime_operations() {
       {"slot.reserve", make<Reserve>},
       {"slot.claim", make<ClaimSlot, 0u>},
       {"slot.claim.dependent", make<ClaimSlot, process::kDieWithParent>},
-      {"slot.leave", make<Leave>},
+      {"slot.leave", make<Leave, 0>},
+      {"slot.leave.failing", make<Leave, 3>},
   };
 }
 
