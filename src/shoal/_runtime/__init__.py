@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +64,12 @@ def start_watcher() -> None:
     _native.watcher_start()
 
 
+def _leave_a_watcher() -> None:
+    # Where no process can be started any more (after `unshare`, say), the one that was may be about to say that it is there.
+    with suppress(OSError):
+        start_watcher()
+
+
 def answer_for_names() -> None:
     """See to it that the tree has a watcher now, and when this process ends: something has a name that only the watcher takes away."""
     global _answers_for_names
@@ -71,7 +78,7 @@ def answer_for_names() -> None:
         from shoal import _standard  # noqa: PLC0415 - only for what has names
 
         _answers_for_names = os.getpid()
-        _standard.util.Finalize(None, start_watcher, exitpriority=LAST_BUT_ONE)
+        _standard.util.Finalize(None, _leave_a_watcher, exitpriority=LAST_BUT_ONE)
 
 
 def in_forked_child(hook: Callable[[], object]) -> None:
