@@ -208,14 +208,21 @@ def wait_in(condition: Any, pipe: Any) -> None:
         condition.wait()
 
 
-def test_a_client_that_was_killed_while_it_waited_for_a_condition_left_nothing_half_changed(context: Any, manager: Any):
-    condition = manager.Condition()
+def waiter_for(context: Any, condition: Any) -> Any:
+    """Start a process that waits for a condition."""
     near, far = context.Pipe()
     process = context.Process(target=wait_in, args=(condition, far))
     process.start()
     far.close()
     assert near.recv() == "waits"
     with condition:  # so it waits
+        return process
+
+
+def test_a_client_that_was_killed_while_it_waited_for_a_condition_left_nothing_half_changed(context: Any, manager: Any):
+    condition = manager.Condition()
+    process = waiter_for(context, condition)
+    with condition:
         process.kill()
         process.join()
         condition.notify()
@@ -227,16 +234,7 @@ def test_a_client_that_was_killed_while_it_waited_for_a_condition_left_nothing_h
 
 def test_a_notification_is_not_spent_on_a_client_that_was_killed(context: Any, manager: Any):
     condition = manager.Condition()
-    waiting = []
-    for _ in range(2):
-        near, far = context.Pipe()
-        process = context.Process(target=wait_in, args=(condition, far))
-        process.start()
-        far.close()
-        assert near.recv() == "waits"
-        with condition:  # so it waits
-            waiting.append(process)
-    killed, other = waiting
+    killed, other = waiter_for(context, condition), waiter_for(context, condition)
     killed.kill()
     killed.join()
     with condition:

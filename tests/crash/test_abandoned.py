@@ -109,13 +109,19 @@ def test_a_lock_goes_on_whose_holder(case: Case, method: str, context: Any) -> N
         lock.release()
 
 
+def passed_with(context: Any, barrier: Any, how: str, go: Any) -> Any:
+    """Pass a barrier of two together with a new process, which ends as `how` says when it may `go`."""
+    party = context.Process(target=tasks.pass_and, args=(barrier, how, go))
+    party.start()
+    assert barrier.wait(SECONDS) in {0, 1}
+    return party
+
+
 @each([Case("was killed", "kill"), Case("raised an exception", "raise"), Case("left with an exit code", "leave")])
 def test_a_barrier_breaks_when_a_party_of_the_last_round(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
     for somebody_waits in (True, False):
         barrier, go = context.Barrier(2), context.Event()
-        party = context.Process(target=tasks.pass_and, args=(barrier, case.act, go))
-        party.start()
-        barrier.wait(SECONDS)
+        party = passed_with(context, barrier, case.act, go)
         if somebody_waits:
             with a_moment_later(go.set):
                 the_barrier_breaks(barrier)
@@ -132,9 +138,7 @@ def test_a_barrier_breaks_when_a_party_of_the_last_round(case: Case, method: str
 def test_another_may_take_the_place_of_a_party_that(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
     barrier, go = context.Barrier(2), context.Event()
     for _ in range(3):
-        party = context.Process(target=tasks.pass_and, args=(barrier, "return", go))
-        party.start()
-        assert barrier.wait(SECONDS) in {0, 1}
+        party = passed_with(context, barrier, "return", go)
         if case.act == "join":
             go.set()
         else:
@@ -181,9 +185,7 @@ def test_who_has_left_in_order_is_waited_for() -> None:
     context = get_context("fork")
     barrier, go = context.Barrier(2), context.Event()
     go.set()
-    party = context.Process(target=tasks.pass_and, args=(barrier, "return", go))
-    party.start()
-    barrier.wait(SECONDS)
+    party = passed_with(context, barrier, "return", go)
     party.join()
     index: list[int] = []
     thread = threading.Thread(target=lambda: index.append(barrier.wait()))
@@ -198,9 +200,7 @@ def test_who_has_left_in_order_is_waited_for() -> None:
 @each([Case("came", None)])
 def test_a_barrier_breaks_when_a_replacement_is_killed_before_it(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
     barrier, go = context.Barrier(2), context.Event()
-    party = context.Process(target=tasks.pass_and, args=(barrier, "return", go))
-    party.start()
-    barrier.wait(SECONDS)
+    party = passed_with(context, barrier, "return", go)
     party.kill()
     party.join()
     replacement = context.Process(target=tasks.sleep_long)
@@ -213,9 +213,7 @@ def test_a_barrier_breaks_when_a_replacement_is_killed_before_it(case: Case, met
 def test_reset_forgets_that_a_party_is_missing() -> None:
     context = get_context("fork")
     barrier, go = context.Barrier(2), context.Event()
-    party = context.Process(target=tasks.pass_and, args=(barrier, "return", go))
-    party.start()
-    barrier.wait(SECONDS)
+    party = passed_with(context, barrier, "return", go)
     party.kill()
     party.join()
     barrier.reset()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pool_tasks as tasks
 import pytest
 from crash_table import SECONDS, Case, each, raised_by
-from own_queues import OwnQueues
+from own_queues import OwnQueues, with_tasks_by
 from test_pool_deaths import TASKS, raised_by_or_value
 
 import shoal
@@ -97,13 +97,7 @@ def test_a_task_whose_worker_is_killed_before_it_has_loaded_any_of_it_fails_alon
     method: str,  # noqa: ARG001
     context: Any,
 ) -> None:
-    class Fatal(OwnQueues):
-        def _setup_queues(self) -> None:
-            super()._setup_queues()
-            self._inqueue = tasks.SnatchingQueue(self._ctx)
-            self._quick_put = self._inqueue.put
-
-    with Fatal(2, context=context) as pool:
+    with with_tasks_by(tasks.SnatchingQueue)(2, context=context) as pool:
         results = pool.imap(tasks.double, range(8), chunksize=case.act)
         outcomes = [raised_by_or_value(results) for _ in range(8)]
     lost = [outcome for outcome in outcomes if isinstance(outcome, WorkerLostError) and "SIGKILL" in str(outcome)]
@@ -120,18 +114,11 @@ def test_nobody_is_warned_of_the_lock_of_a_worker_that_is_killed_while_it(
     context: Any,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    class Piped(OwnQueues):
-        def _setup_queues(self) -> None:
-            super()._setup_queues()
-            self._inqueue = tasks.PipedQueue(self._ctx)
-            self._quick_put = self._inqueue.put
-
-    with Piped(2, context=context) as pool:
+    with with_tasks_by(tasks.PipedQueue)(2, context=context) as pool:
         for _ in range(3):
             assert pool.map(tasks.double, range(8)) == [2 * i for i in range(8)]
-            for worker in list(
-                pool._pool
-            ):  # one has the lock, the other waits for it, and who comes in its place finds it abandoned
+            # One has the lock, the other waits for it, and who comes in its place finds it abandoned.
+            for worker in list(pool._pool):
                 worker.kill()
                 worker.join()
         assert pool.map(tasks.double, range(8)) == [2 * i for i in range(8)]
@@ -140,14 +127,8 @@ def test_nobody_is_warned_of_the_lock_of_a_worker_that_is_killed_while_it(
 
 @each([Case("more than the queue holds", b"x" * (1 << 20))])
 def test_a_pool_that_is_terminated_leaves_no_thread_with_unsent_work_of(case: Case, method: str, context: Any) -> None:  # noqa: ARG001
-    class Narrow(OwnQueues):
-        def _setup_queues(self) -> None:
-            super()._setup_queues()
-            self._inqueue = tasks.PipedQueue(self._ctx)
-            self._quick_put = self._inqueue.put
-
     before = set(threading.enumerate())
-    with Narrow(1, context=context) as pool:
+    with with_tasks_by(tasks.PipedQueue)(1, context=context) as pool:
         pool.apply_async(tasks.hang)
         for _ in range(64):
             pool.apply_async(len, (case.act,))

@@ -86,18 +86,33 @@ class RecoverPermit : public RecoveryScenario {
   Child peer;
 };
 
-// Killed as a party that had arrived.
-class RecoverParty : public RecoveryScenario {
+// Of what was one of the parties: the peer finds the barrier broken.
+class BarrierRecovery : public RecoveryScenario {
  public:
   void check() override {
-    CHECK(sync::is_broken(body()));
     CHECK(result_of(peer) == 10);
+    CHECK(sync::is_broken(body()));
   }
   void finish() override { recovery::let_go(barrier); }
 
+ protected:
+  sync::Passed arrive() const { return arrive_at(barrier, false); }
+  sync::BarrierBody& body() const { return *object::body<sync::BarrierBody>(barrier); }
+  uint32_t barrier = 0;
+  Child peer;
+};
+
+// Killed as a party that had arrived.
+class RecoverParty final : public BarrierRecovery {
+ public:
+  void check() override {
+    CHECK(sync::is_broken(body()));
+    BarrierRecovery::check();
+  }
+
  private:
   void set_up() override {
-    barrier = make_object<sync::BarrierBody>(object::Kind::kBarrier, [](sync::BarrierBody& b) { sync::init(b, 3); });
+    barrier = make_barrier(3);
     peer = start_and_wait_until_asleep([&] { return arrive() == sync::Passed::kBroken ? 10 : 11; });
   }
   void leave_behind() override {
@@ -107,43 +122,19 @@ class RecoverParty : public RecoveryScenario {
     CHECK(sync::arrive(body(), barrier, true, party, wait) == sync::Passed::kMustAct);
     body().parties = 3;
   }
-  sync::Passed arrive() const {
-    sync::Party party;
-    sync::Wait wait;
-    return sync::arrive(body(), barrier, false, party, wait);
-  }
-  sync::BarrierBody& body() const { return *object::body<sync::BarrierBody>(barrier); }
-  uint32_t barrier = 0;
-  Child peer;
 };
 
 // Killed after it had passed, and before it came again. Who waits for it breaks the barrier, once none is left who may come in its place: the first who recovers
 // was started later than the round ended.
-class RecoverMember final : public RecoveryScenario {
- public:
-  void check() override {
-    CHECK(result_of(peer) == 10);
-    CHECK(sync::is_broken(body()));
-  }
-  void finish() override { recovery::let_go(barrier); }
-
- private:
+class RecoverMember final : public BarrierRecovery {
   void set_up() override {
-    barrier = make_object<sync::BarrierBody>(object::Kind::kBarrier, [](sync::BarrierBody& b) { sync::init(b, 2); });
+    barrier = make_barrier(2);
     peer = start_and_wait_until_asleep([&] {
       if (arrive() != sync::Passed::kPassed) return 12;
       return arrive() == sync::Passed::kBroken ? 10 : 11;
     });
   }
   void leave_behind() override { CHECK(arrive() == sync::Passed::kPassed); }
-  sync::Passed arrive() const {
-    sync::Party party;
-    sync::Wait wait;
-    return sync::arrive(body(), barrier, false, party, wait);
-  }
-  sync::BarrierBody& body() const { return *object::body<sync::BarrierBody>(barrier); }
-  uint32_t barrier = 0;
-  Child peer;
 };
 
 // Killed as a waiter that had been notified: of two peers behind it one goes on in its place, the second too at most for a recovery begun twice.

@@ -4,6 +4,7 @@
 #include "channel/channel.hpp"
 #include "recovery/lifetime.hpp"
 #include "scenario.hpp"
+#include "sync/barrier.hpp"
 #include "sync/condition.hpp"
 #include "sync/lock.hpp"
 #include "sync/semaphore.hpp"
@@ -38,6 +39,17 @@ inline int wait_once(uint32_t condition) {
   const bool told = sync::sleep(waiter, wait) == sync::Waited::kYes;
   sync::leave(body, condition, waiter, told);
   return told ? 10 : 11;
+}
+inline uint32_t make_barrier(uint32_t parties) {
+  return make_object<sync::BarrierBody>(object::Kind::kBarrier, [=](sync::BarrierBody& b) { sync::init(b, parties); });
+}
+// The action, if it is this party that is to run it, does nothing.
+inline sync::Passed arrive_at(uint32_t barrier, bool with_action) {
+  sync::BarrierBody& body = *object::body<sync::BarrierBody>(barrier);
+  sync::Party party;
+  sync::Wait wait;
+  const sync::Passed how = sync::arrive(body, barrier, with_action, party, wait);
+  return how == sync::Passed::kMustAct ? sync::finish(body, party, true) : how;
 }
 inline uint32_t make_channel(const channel::Options& options) {
   uint32_t index = 0, generation = 0;

@@ -239,15 +239,9 @@ class BarrierScenario : public Scenario {
   void finish() override { recovery::let_go(barrier); }
 
  protected:
-  void make_it() {
-    barrier = make_object<sync::BarrierBody>(object::Kind::kBarrier, [](sync::BarrierBody& b) { sync::init(b, 2); });
-  }
   sync::BarrierBody& body() const { return *object::body<sync::BarrierBody>(barrier); }
   int arrive_once(bool with_action = false) const {
-    sync::Party party;
-    sync::Wait wait;
-    sync::Passed how = sync::arrive(body(), barrier, with_action, party, wait);
-    if (how == sync::Passed::kMustAct) how = sync::finish(body(), party, true);
+    const sync::Passed how = arrive_at(barrier, with_action);
     return how == sync::Passed::kPassed ? 10 : how == sync::Passed::kBroken ? 11 : 12;
   }
   // 20: passed twice; 21: broken the second time.
@@ -264,7 +258,7 @@ class Arrive final : public BarrierScenario {
  public:
   explicit Arrive(bool with_action) : with_action_(with_action) {}
   void prepare() override {
-    make_it();
+    barrier = make_barrier(2);
     peer = start_and_wait_until_asleep([&] { return arrive_once(with_action_); });
   }
   void operate() override { arrive_once(with_action_); }
@@ -289,7 +283,7 @@ class Arrive final : public BarrierScenario {
 class ArriveAgain final : public BarrierScenario {
  public:
   void prepare() override {
-    make_it();
+    barrier = make_barrier(2);
     peer = start_and_wait_until_asleep([&] { return arrive_twice(); });
   }
   void operate() override { arrive_twice(); }

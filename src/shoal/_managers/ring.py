@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Offer", "Ring", "accept", "suits", "take_over"]
+__all__ = ["Offer", "Ring", "accept", "descriptor_of_socket", "suits", "take_over"]
 
 UNDER_WAY = 0  # no bound: a client waits for each answer, and what it tells without waiting is small
 WORDS = 4  # a reference is so many numbers
@@ -111,6 +111,16 @@ def _receive_bells(sock: socket.socket) -> list[int]:
     if not data:
         raise EOFError
     raise OSError("a client that offered a ring did not send its bells")
+
+
+def descriptor_of_socket(connection: Any) -> int:
+    """Return the descriptor of the socket by which it shows that the other side has gone: of a ring, the one beside it.
+
+    Raises:
+        OSError: if the connection is closed.
+    """
+    descriptor: int = connection._parts()[0] if isinstance(connection, Ring) else connection.fileno()
+    return descriptor
 
 
 def _socket_of(connection: Any, *, detach: bool = True) -> socket.socket:

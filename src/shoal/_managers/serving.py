@@ -64,10 +64,8 @@ class Session:
     def __init__(self, connection: Any, holder: Any) -> None:
         self.holder = holder
         line: Any = connection
-        if isinstance(connection, ring.Ring):
-            self.has_hung_up = hang_up_of(connection._parts()[0])
-        else:
-            self.has_hung_up = hang_up_of(connection.fileno())
+        self.has_hung_up = hang_up_of(ring.descriptor_of_socket(connection))
+        if not isinstance(connection, ring.Ring):
             line = OverSocket(connection, unless(self.has_hung_up, connection.send))
         self.recv, self.send, self.exchange, self.not_quick = line.recv, line.send, line.exchange, line.not_quick
         self.line = line

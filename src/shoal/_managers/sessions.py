@@ -81,9 +81,8 @@ class Session:
 
     def has_hung_up(self) -> bool:
         """Whether the server has closed it, or has gone."""
-        connection = self.connection
         try:
-            descriptor = connection._parts()[0] if isinstance(connection, ring.Ring) else connection.fileno()
+            descriptor = ring.descriptor_of_socket(self.connection)
         except OSError:  # it is closed here
             return True
         return hang_up_of(descriptor)()
