@@ -100,8 +100,8 @@ import shoal
 
 def main(context):
     pool = context.Pool(1)
-    pool.apply_async(crash_tasks.heed_no_termination)  # so that its end takes a second
-    try:
+    try:  # the worker may say that it is ready before the call that sent it there is over
+        pool.apply_async(crash_tasks.heed_no_termination)  # so that its end takes a second
         time.sleep(60)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
