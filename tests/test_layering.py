@@ -36,7 +36,7 @@ NATIVE_FLOORS = (
     "process",
     "object, names",
     "sync",
-    "blob",
+    "blob, stream",
     "channel+task, memory",
     "recovery",
     "watcher, bindings",

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from alarms import AlarmError, alarms
 from cryptography import x509
 
 import shoal
@@ -110,6 +111,54 @@ def test_one_thread_sends_while_another_receives(ends: tuple[Any, Any]):
         assert receive(ours) == far.result(LONG) == [number.to_bytes(2, "big") for number in range(rounds)]
     for thread in threads:
         thread.join()
+
+
+def test_who_is_interrupted_while_no_message_has_come_receives_the_next(ends: tuple[Any, Any]):
+    ours, theirs = ends
+    with alarms(0.05), pytest.raises(AlarmError):
+        ours.recv()
+    theirs.send("next")
+    assert ours.recv() == "next"
+
+
+@pytest.mark.parametrize("size", [500, 200_000])
+def test_no_message_is_misread_under_a_storm_of_alarms(ends: tuple[Any, Any], size: int):
+    """A connection that has lost bytes to one is closed; what had arrived before is right."""
+    ours, theirs = ends
+    last = interrupted = 0
+    with ThreadPoolExecutor(1) as threads:
+
+        def send() -> None:
+            with contextlib.suppress(OSError):  # ours was closed
+                for number in range(1, 2_000):
+                    theirs.send_bytes(number.to_bytes(4, "big") * (size // 4))
+            theirs.close()
+
+        sending = threads.submit(send)
+        with alarms(0.0005), contextlib.suppress(EOFError, OSError):
+            while True:
+                try:
+                    data = ours.recv_bytes()
+                except AlarmError:
+                    interrupted += 1
+                    continue
+                number = int.from_bytes(data[:4], "big")
+                assert last < number
+                assert data == data[:4] * (size // 4)
+                last = number
+        ours.close()
+        sending.result(LONG)
+    assert interrupted
+
+
+def test_a_message_whose_sending_was_interrupted_is_not_completed_by_the_next(ends: tuple[Any, Any]):
+    ours, theirs = ends
+    with alarms(0.2), pytest.raises(AlarmError):
+        ours.send_bytes(bytes(50_000_000))  # more than the kernel takes: nobody reads
+    with pytest.raises(OSError):
+        ours.send_bytes(b"next")
+    with pytest.raises(OSError, match="end of file during message"):
+        theirs.recv_bytes()
 
 
 def test_waiting_sees_messages_and_only_messages(ends: tuple[Any, Any]):

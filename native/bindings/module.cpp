@@ -12,7 +12,8 @@ NB_MODULE(_native, m) {
   m.doc() = "The native core of shoal. Not for direct use.";
   PyObject* module = m.ptr();
   if (!add_handle_type(module) || !add_blob_type(module) || !add_codec(module) || !add_channel_type(module) ||
-      !add_multiplexer_type(module) || !add_wire_type(module) || !add_sync_types(module) || !add_task_types(module) ||
-      !add_memory_type(module) || !add_cell_types(module) || !add_processes(module) || !add_names(module))
+      !add_multiplexer_type(module) || !add_wire_type(module) || !add_stream_type(module) || !add_sync_types(module) ||
+      !add_task_types(module) || !add_memory_type(module) || !add_cell_types(module) || !add_processes(module) ||
+      !add_names(module))
     throw nanobind::python_error();
 }

@@ -9,6 +9,7 @@ extern PyTypeObject* channel_type;
 
 bool add_channel_type(PyObject* module);
 bool add_wire_type(PyObject* module);
+bool add_stream_type(PyObject* module);
 bool add_multiplexer_type(PyObject* module);
 bool add_task_types(PyObject* module);
 bool add_memory_type(PyObject* module);

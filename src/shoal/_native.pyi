@@ -203,6 +203,16 @@ class Multiplexer:
     def close(self) -> None: ...
     def abandon(self) -> None: ...
 
+class MessageStream:
+    """Messages over a descriptor, each behind its length, as the standard library frames them. It does not own the descriptor.
+
+    Where a signal handler raises while a message is received, the next call goes on with it. Errors other than the end of file lose nothing either.
+    """
+    def receive(self, fd: int, maxlength: int | None, /) -> bytes | None: ...  # None: it has more, or a length that nobody writes. EOFError, OSError
+    def send(self, fd: int, data: Buffer, /) -> None: ...                      # OSError, also if an earlier one was cut
+    @property
+    def cut(self) -> bool: ...                         # a message was sent in part: the other end waits for the rest
+
 class Wire:
     """One end of a pipe: a socket, two bells (eventfds; -1: none) and two channels. Takes the descriptors over, also when it fails.
 

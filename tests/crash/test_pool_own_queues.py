@@ -7,25 +7,21 @@ import signal
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pool_tasks as tasks
 import pytest
+from alarms import AlarmError, alarms
 from crash_table import SECONDS, Case, each, raised_by
 from own_queues import OwnQueues, with_tasks_by
 from test_pool_deaths import TASKS, raised_by_or_value
 
-import shoal
 from shoal.errors import WorkerLostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
     from shoal.pool import Pool
-
-SHOAL = str(Path(shoal.__file__).parent)
 
 
 @pytest.fixture
@@ -64,30 +60,13 @@ def test_a_worker_that_dies_of_loading_costs(case: Case, method: str, pool: Pool
     assert results.next(SECONDS) == 6
 
 
-class Alarm(Exception):  # noqa: N818 - as a signal handler of a program's
-    pass
-
-
-def ring(_number: int, frame: FrameType | None) -> None:
-    """Raise, if it is a call of shoal's that has been interrupted: the test itself is not to be."""
-    while frame is not None:
-        if frame.f_code.co_filename.startswith(SHOAL):
-            raise Alarm
-        frame = frame.f_back
-
-
 @each([Case("every few milliseconds", None)])
 def test_a_signal_handler_that_raises(case: Case, method: str, pool: Pool) -> None:  # noqa: ARG001
     results = [pool.apply_async(tasks.double, (i,)) for i in range(2000)]
-    handler = signal.signal(signal.SIGALRM, ring)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
+    with alarms(0.003):
         while not results[-1]._done:
-            with suppress(Alarm):
+            with suppress(AlarmError):
                 results[-1].wait(SECONDS)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
     assert [result.get(SECONDS) for result in results] == [2 * i for i in range(2000)]
 
 

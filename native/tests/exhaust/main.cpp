@@ -258,9 +258,9 @@ Totals exhaust(const Recorded& operation, const Options& options) {
 
 std::vector<Entry> all_operations() {
   std::vector<Entry> all;
-  for (const auto& family :
-       {lock_operations(), wait_operations(), put_operations(), get_operations(), bell_operations(), task_operations(),
-        blob_operations(), memory_operations(), lifetime_operations(), name_operations(), recovery_operations()})
+  for (const auto& family : {lock_operations(), wait_operations(), put_operations(), get_operations(),
+                             bell_operations(), task_operations(), blob_operations(), memory_operations(),
+                             lifetime_operations(), name_operations(), stream_operations(), recovery_operations()})
     all.insert(all.end(), family.begin(), family.end());
   return all;
 }

@@ -97,6 +97,7 @@ std::vector<Entry> blob_operations();
 std::vector<Entry> memory_operations();
 std::vector<Entry> lifetime_operations();
 std::vector<Entry> name_operations();
+std::vector<Entry> stream_operations();
 std::vector<Entry> recovery_operations();
 
 }  // namespace shoal::exhaust

@@ -31,7 +31,7 @@ class Messages:
         def close(self) -> None: ...
         def _send_raw(self, view: Any) -> None: ...
         def _recv_raw(self, maxlength: int | None = None) -> Any:
-            """Return the next message, bytes or a bytearray; None if it has more bytes than that."""
+            """Return the next message, bytes or a bytearray; None if it has more bytes than that, or than any message has."""
 
         def _poll(self, timeout: float | None) -> bool: ...
         def _stop_reading(self) -> None: ...
@@ -79,10 +79,7 @@ class Messages:
         self._check_readable()
         if maxlength is not None and maxlength < 0:
             raise ValueError("negative maxlength")
-        data = self._recv_raw(maxlength)
-        if data is None:
-            self._bad_message_length()
-        return bytes(data)
+        return bytes(self._next_message(maxlength))
 
     def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
         """Write the next message's bytes into a writable buffer from ``offset`` (bytes) on, and return how many they are.
@@ -99,11 +96,15 @@ class Messages:
                 raise ValueError("negative offset")
             if offset > target.nbytes:
                 raise ValueError("offset too large")
-            data = self._recv_raw()
+            data = self._next_message()
             if target.nbytes < offset + len(data):
                 raise BufferTooShort(bytes(data))
             target[offset : offset + len(data)] = data
             return len(data)
+
+    def _next_message(self, maxlength: int | None = None) -> Any:
+        data = self._recv_raw(maxlength)
+        return self._bad_message_length() if data is None else data
 
     def _bad_message_length(self) -> Any:
         if self.writable:

@@ -11,22 +11,21 @@ One record is taken from the kernel at a time, and the listener's side sends no 
 from __future__ import annotations
 
 import os
-import select
 import socket
 import ssl
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from shoal._connection.admission import TLS_ALERT, Plain
-from shoal._connection.stream import Connection, seconds_to_poll
+from shoal._connection.stream import Connection, frame
 from shoal.errors import NotSupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 __all__ = ["TLS", "Encrypted", "EncryptedConnection"]
@@ -38,6 +37,7 @@ FATAL_HANDSHAKE_FAILURE = bytes(
 )  # after the beginning of an alert: version, length, level, description
 KINDS = range(20, 25)  # first byte of a record
 PIECE = 256 * 1024  # bytes that are encrypted before they are sent
+JOINED = 16 * 1024  # bytes up to which a message shares a record with its length
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ class Engine:
         self._record = bytearray()  # as much of the next one as has arrived
         self.plain = bytearray()  # decrypted, and not asked for yet
         self.ended = False
+        self.torn = False  # whoever has raised while bytes were on their way from one place to another (a signal handler) may have lost some
 
     def handshake(self) -> bool:
         """Go on with the handshake; true when it is done."""
@@ -135,35 +136,47 @@ class Engine:
                 need += length
                 if len(record) == need:
                     break
-            data = receive(need - len(record))
+            self.torn = True
+            try:
+                data = receive(need - len(record))
+            except (BlockingIOError, ConnectionError):
+                self.torn = False
+                raise
             if not data:
                 with self._lock:
                     self._in.write_eof()
+                self.torn = False
                 return
             record += data
+            self.torn = False
+        self.torn = True
         with self._lock:
             self._in.write(record)
         record.clear()
+        self.torn = False
 
     def decrypt(self) -> bool:
         """Decrypt what was fed; true if there are plain bytes now, or never will be."""
         with self._lock:
             while not self.ended:
+                self.torn = True
                 try:
                     data = self._tls.read(PIECE)
                 except ssl.SSLWantReadError:
+                    self.torn = False
                     break
                 except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # a killed process says no farewell
                     data = b""
                 if not data:
                     self.ended = True
                 self.plain += data
+                self.torn = False
         return self.ended or bool(self.plain)
 
-    def take(self, size: int) -> bytearray:
-        """Return up to so many plain bytes."""
-        data = self.plain[:size]
-        del self.plain[:size]
+    def take(self, size: int, *, after: int = 0) -> bytearray:
+        """Return up to so many plain bytes; those before them, ``after``, are dropped."""
+        data = self.plain[after : after + size]
+        del self.plain[: after + size]  # whoever is interrupted before this takes nothing, afterwards all
         return data
 
     def encrypt(self, data: Any) -> None:
@@ -268,38 +281,84 @@ class EncryptedConnection(Connection):
         self._socket = sock
         self._engine = engine
         self._sending = threading.Lock()
+        self._cut = False  # a message was sent in part
         self._owner = os.getpid()
 
-    def _write(self, parts: Sequence[Any]) -> None:
+    def _send_raw(self, view: Any) -> None:
         self._check_owner()
+        size = len(view)
+        parts = [b"".join((frame(size), view))] if size <= JOINED else [frame(size), view]
         with self._sending:
-            for part in parts:
-                view = memoryview(part)
-                for start in range(0, len(view), PIECE):
-                    self._engine.encrypt(view[start : start + PIECE])
-                    self._socket.sendall(self._engine.outgoing())
+            if self._cut:
+                raise OSError("the sending of a message was interrupted in the middle: no other can follow it")
+            self._cut = True
+            try:
+                for part in parts:
+                    whole = memoryview(part)
+                    for start in range(0, len(whole), PIECE):
+                        self._engine.encrypt(whole[start : start + PIECE])
+                        self._socket.sendall(self._engine.outgoing())
+            except ConnectionError:  # what the other side said before it went can still be received
+                self._cut = False
+                raise
+            except BaseException:
+                self.close()
+                raise
+            self._cut = False
 
-    def _read(self, size: int) -> bytearray:
-        self._check_owner()
+    def _recv_raw(self, maxlength: int | None = None) -> Any:
+        with self._untorn():
+            head = 4
+            self._wait_for(head)
+            size = int.from_bytes(self._engine.plain[:head], "big", signed=True)
+            if size == -1:
+                head = 12
+                self._wait_for(head)
+                size = int.from_bytes(self._engine.plain[4:head], "big")
+            if size < 0 or (maxlength is not None and size > maxlength):
+                return None
+            self._wait_for(head + size)
+            return self._engine.take(size, after=head)
+
+    def _wait_for(self, size: int) -> None:
+        """Wait until so many plain bytes are there. Nothing is on its way while it waits: so whoever interrupts it loses nothing."""
         engine = self._engine
+        engine.decrypt()
         while len(engine.plain) < size:
-            if engine.decrypt() and engine.ended:
-                break
-            if len(engine.plain) < size:
-                engine.feed(self._socket.recv)
-        if len(engine.plain) >= size:
-            return engine.take(size)
-        if engine.plain:
-            raise OSError("got end of file during message")
-        raise EOFError
+            if engine.ended:
+                if engine.plain:
+                    raise OSError("got end of file during message")
+                raise EOFError
+            super()._poll(None)
+            with suppress(BlockingIOError):  # a part of a record
+                engine.feed(self._receive_now)
+            engine.decrypt()
+
+    def _receive_now(self, size: int) -> bytes:
+        return self._socket.recv(size, socket.MSG_DONTWAIT)
+
+    @contextmanager
+    def _untorn(self) -> Iterator[None]:
+        """Go on only as long as no byte is lost; the connection is closed otherwise."""
+        self._check_owner()
+        if self._close_if_torn():
+            raise OSError("the receiving of a message was interrupted in the middle: what follows cannot be told")
+        try:
+            yield
+        except BaseException:
+            self._close_if_torn()
+            raise
+
+    def _close_if_torn(self) -> bool:
+        if self._engine.torn:
+            self.close()
+        return self._engine.torn
 
     def _poll(self, timeout: float | None) -> bool:
         until = None if timeout is None else time.monotonic() + timeout
         remaining = timeout
         while not self._has_something():
-            poller = select.poll()
-            poller.register(self.fileno(), select.POLLIN)
-            if not poller.poll(seconds_to_poll(remaining)) and remaining is not None and remaining <= 0:
+            if not super()._poll(remaining) and remaining is not None and remaining <= 0:
                 return False
             if until is not None:
                 remaining = until - time.monotonic()
@@ -307,15 +366,15 @@ class EncryptedConnection(Connection):
 
     def _has_something(self) -> bool:
         """Whether there is a plain byte, or the end of file."""
-        self._check_owner()
-        while not self._engine.decrypt():
-            try:
-                self._engine.feed(lambda size: self._socket.recv(size, socket.MSG_DONTWAIT))
-            except BlockingIOError:
-                return False
-            except ConnectionResetError:
-                return True  # whoever reads is told
-        return True
+        with self._untorn():
+            while not self._engine.decrypt():
+                try:
+                    self._engine.feed(self._receive_now)
+                except BlockingIOError:
+                    return False
+                except ConnectionResetError:
+                    return True  # whoever reads is told
+            return True
 
     def _close(self) -> None:
         with suppress(OSError):
