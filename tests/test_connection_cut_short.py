@@ -8,12 +8,17 @@ import os
 import signal
 import socket
 import struct
+import sys
 import termios
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 from alarms import AlarmError, alarms
 
 from shoal.connection import Connection

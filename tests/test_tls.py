@@ -13,11 +13,15 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from alarms import AlarmError, alarms
 from cryptography import x509
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from alarms import AlarmError, alarms
 
 import shoal
 from shoal._connection import admission
@@ -27,7 +31,6 @@ from shoal.errors import NotSupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 KEY = b"the key"
 LONG = 20.0

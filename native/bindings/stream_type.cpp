@@ -14,6 +14,8 @@ namespace {
 // Bytes that a message is given before any of it has arrived, and how many times as many when these are full: a length that lies costs address space, and little of that.
 constexpr Py_ssize_t kStep = 256 * 1024, kGrowth = 8;
 
+constexpr uint64_t kBrisk = 1'000'000;  // nanoseconds that a brisk message takes to come, at most
+
 // What has come of a message.
 struct Arrival {
   stream::Head head;
@@ -23,7 +25,8 @@ struct Arrival {
 
 struct StreamObject {
   PyObject_HEAD Arrival arrival;
-  bool cut;  // a message has been sent in part: another would be taken for the rest of it
+  bool brisk;  // the last message was not waited for long
+  bool cut;    // a message has been sent in part: another would be taken for the rest of it
 };
 
 StreamObject* stream_of(PyObject* self) { return reinterpret_cast<StreamObject*>(self); }
@@ -32,6 +35,7 @@ PyObject* stream_new(PyTypeObject* type, PyObject*, PyObject*) {
   PyObject* self = type->tp_alloc(type, 0);
   if (self == nullptr) return nullptr;
   stream_of(self)->arrival = {};
+  stream_of(self)->brisk = false;
   stream_of(self)->cut = false;
   return self;
 }
@@ -43,11 +47,11 @@ void stream_dealloc(PyObject* self) {
   Py_DECREF(type);
 }
 
-stream::Result fill(int fd, char* to, size_t size, size_t& filled) {
+stream::Result fill(int fd, char* to, size_t size, size_t& filled, bool brisk) {
   GilWait gil;
   begin_wait_for_ever(gil);
   gil.wait.begin();
-  const stream::Result result = stream::fill(fd, to, size, filled, gil.wait);
+  const stream::Result result = stream::fill(fd, to, size, filled, gil.wait, brisk);
   end_wait(gil);
   return result;
 }
@@ -63,14 +67,18 @@ bool grow(Arrival& a, uint64_t size) {
   return true;
 }
 
-stream::Result fill_head(int fd, stream::Head& head) {
-  while (!head.complete())
-    if (const stream::Result r = fill(fd, head.text, head.expected(), head.bytes); r != stream::Result::kDone) return r;
+stream::Result fill_head(int fd, stream::Head& head, bool& brisk) {
+  const uint64_t before = os::now();
+  while (!head.complete()) {
+    const stream::Result r = fill(fd, head.text, head.expected(), head.bytes, brisk);
+    if (r != stream::Result::kDone) return r;
+  }
+  brisk = os::now() - before < kBrisk;
   return stream::Result::kDone;
 }
 
 // kError without an errno: an exception is set.
-stream::Result fill_body(int fd, Arrival& a) {
+stream::Result fill_body(int fd, Arrival& a, bool brisk) {
   const uint64_t size = a.head.size();
   if (a.body == nullptr) {
     a.body = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(std::min<uint64_t>(size, kStep)));
@@ -82,7 +90,7 @@ stream::Result fill_body(int fd, Arrival& a) {
       if (!grow(a, size)) return stream::Result::kError;
       continue;
     }
-    if (const stream::Result r = fill(fd, PyBytes_AS_STRING(a.body), room, a.filled); r != stream::Result::kDone)
+    if (const stream::Result r = fill(fd, PyBytes_AS_STRING(a.body), room, a.filled, brisk); r != stream::Result::kDone)
       return r;
   }
   return stream::Result::kDone;
@@ -126,13 +134,14 @@ PyObject* stream_receive(PyObject* self, PyObject* const* args, Py_ssize_t count
     longest = static_cast<size_t>(maxlength);
   }
   Arrival a = taken_from(stream_of(self));
-  stream::Result result = fill_head(static_cast<int>(fd), a.head);
+  bool& brisk = stream_of(self)->brisk;
+  stream::Result result = fill_head(static_cast<int>(fd), a.head, brisk);
   if (result == stream::Result::kDone) {
     if (a.head.size() > longest) {
       Py_XDECREF(a.body);
       Py_RETURN_NONE;
     }
-    result = fill_body(static_cast<int>(fd), a);
+    result = fill_body(static_cast<int>(fd), a, brisk);
   }
   if (result == stream::Result::kDone) return a.body;
   raise_for(result, a);

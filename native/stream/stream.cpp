@@ -15,7 +15,7 @@ namespace shoal::stream {
 
 namespace {
 
-constexpr int kSignalSlice = 1'000;  // milliseconds; see sleep()
+constexpr int kSignalSlice = 1'000;  // milliseconds
 constexpr uint32_t kLongFollows = 0xFFFF'FFFF;
 constexpr uint32_t kLongestShort = INT32_MAX;
 
@@ -24,44 +24,21 @@ bool never_blocks(int fd) {
   return flags < 0 || (flags & O_NONBLOCK) != 0;
 }
 
-// Until the descriptor is ready, or has an error to tell. A signal that comes between the interpreter's last look and the sleep does not end the sleep, so where
-// signals matter it is bounded.
+// Until the descriptor is ready, or has an error to tell, which the next call does. A signal that comes between the interpreter's last look and the sleep does not end the
+// sleep, so where signals matter it is bounded.
 bool sleep(int fd, short events, sync::Wait& wait) {
   for (;;) {
     pollfd p{fd, events, 0};
     const int ready = poll(&p, 1, wait.interrupted != nullptr ? kSignalSlice : -1);
-    if (ready > 0 || (ready < 0 && errno != EINTR)) return true;  // of another error the next call tells
+    if (ready > 0 || (ready < 0 && errno != EINTR)) return true;
     if (wait.should_stop()) return false;
   }
 }
 
-// A socket is never waited for in the call that moves the bytes. Of a pipe that cannot be asked, so it is looked at first; and no more is written than it then has room
-// for.
-enum class Kind { kSocket, kOther };
-
+// The same, at once for a descriptor that does not block.
 bool look_first(int fd, short events, sync::Wait& wait) {
   pollfd p{fd, events, 0};
   return poll(&p, 1, 0) > 0 || never_blocks(fd) || sleep(fd, events, wait);
-}
-
-// What to do after a call has moved no byte: true: again.
-bool go_on(int fd, short events, Kind& kind, sync::Wait& wait, Result& result) {
-  result = Result::kError;
-  if (errno == ENOTSOCK && kind == Kind::kSocket) {
-    kind = Kind::kOther;
-    return true;
-  }
-  if (errno == EINTR) {
-    result = Result::kInterrupted;
-    return !wait.should_stop();
-  }
-  if (errno != EAGAIN) return false;
-  if (never_blocks(fd)) {
-    errno = EAGAIN;
-    return false;
-  }
-  result = Result::kInterrupted;
-  return sleep(fd, events, wait);
 }
 
 // What is left of the two after so many bytes, at most `limit`; returns how many parts that is.
@@ -79,39 +56,47 @@ size_t rest(const iovec (&parts)[2], size_t written, size_t limit, iovec (&left)
 
 }  // namespace
 
-Result fill(int fd, char* to, size_t size, size_t& filled, sync::Wait& wait) {
-  Kind kind = Kind::kSocket;
+Result fill(int fd, char* to, size_t size, size_t& filled, sync::Wait& wait, bool brisk) {
   while (filled < size) {
-    if (kind == Kind::kOther && !look_first(fd, POLLIN, wait)) return Result::kInterrupted;
-    const ssize_t n = kind == Kind::kSocket ? recv(fd, to + filled, size - filled, MSG_DONTWAIT)
-                                            : read(fd, to + filled, size - filled);
+    if (wait.interrupted != nullptr && !brisk && !look_first(fd, POLLIN, wait)) return Result::kInterrupted;
+    const ssize_t n = read(fd, to + filled, size - filled);
     if (n == 0) return Result::kEnd;
-    Result result{};
     if (n > 0)
       filled += static_cast<size_t>(n);
-    else if (!go_on(fd, POLLIN, kind, wait, result))
-      return result;
+    else if (errno != EINTR)
+      return Result::kError;
+    else if (wait.should_stop())
+      return Result::kInterrupted;
   }
   return Result::kDone;
 }
 
+// A socket is never waited for in the call that moves the bytes. Of a pipe that cannot be asked, so it is looked at first; and no more is written than it then has room
+// for.
 Result drain(int fd, const iovec (&parts)[2], size_t& written, sync::Wait& wait) {
   const size_t size = parts[0].iov_len + parts[1].iov_len;
-  Kind kind = Kind::kSocket;
-  while (written < size) {
-    if (kind == Kind::kOther && !look_first(fd, POLLOUT, wait)) return Result::kInterrupted;
+  for (bool socket = true; written < size;) {
+    if (!socket && !look_first(fd, POLLOUT, wait)) return Result::kInterrupted;
     iovec left[2];
-    const size_t count = rest(parts, written, kind == Kind::kSocket ? SSIZE_MAX : PIPE_BUF, left);
     msghdr message{};
     message.msg_iov = left;
-    message.msg_iovlen = count;
+    message.msg_iovlen = rest(parts, written, socket ? SSIZE_MAX : PIPE_BUF, left);
     const ssize_t n =
-        kind == Kind::kSocket ? sendmsg(fd, &message, MSG_DONTWAIT) : writev(fd, left, static_cast<int>(count));
-    Result result{};
-    if (n >= 0)
+        socket ? sendmsg(fd, &message, MSG_DONTWAIT) : writev(fd, left, static_cast<int>(message.msg_iovlen));
+    if (n >= 0) {
       written += static_cast<size_t>(n);
-    else if (!go_on(fd, POLLOUT, kind, wait, result))
-      return result;
+    } else if (socket && errno == ENOTSOCK) {
+      socket = false;
+    } else if (errno == EINTR) {
+      if (wait.should_stop()) return Result::kInterrupted;
+    } else if (errno != EAGAIN) {
+      return Result::kError;
+    } else if (never_blocks(fd)) {
+      errno = EAGAIN;
+      return Result::kError;
+    } else if (!sleep(fd, POLLOUT, wait)) {
+      return Result::kInterrupted;
+    }
   }
   return Result::kDone;
 }

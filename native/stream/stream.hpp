@@ -22,7 +22,11 @@ enum class Result {
 };
 
 // Reads until `filled` is `size`. Whatever is returned, `filled` counts the bytes that have been read, and a later call goes on from there. Reads none beyond.
-Result fill(int fd, char* to, size_t size, size_t& filled, sync::Wait& wait);
+//
+// `brisk`: the other side is expected to have written, or to write at once. Then it sleeps in read() itself: on AF_UNIX, between two cores, there and back takes half as long
+// as with poll() (measured: 65 us, 140 us; a matter of where the kernel wakes the sleeper). The price is that a signal which comes right before that is noticed with the
+// message only.
+Result fill(int fd, char* to, size_t size, size_t& filled, sync::Wait& wait, bool brisk);
 
 // Writes what two buffers hold, one after the other, until `written` is the sum of their sizes; the same.
 Result drain(int fd, const iovec (&parts)[2], size_t& written, sync::Wait& wait);

@@ -52,19 +52,19 @@ struct Arrival {
   Head head;
   std::string text;
   size_t filled = 0;
-  Result receive(int fd, sync::Wait wait = {}) {
+  Result receive(int fd, sync::Wait wait = {}, bool brisk = false) {
     Result result = Result::kDone;
     while (result == Result::kDone && !head.complete())
-      result = stream::fill(fd, head.text, head.expected(), head.bytes, wait);
+      result = stream::fill(fd, head.text, head.expected(), head.bytes, wait, brisk);
     if (result != Result::kDone) return result;
     text.resize(head.size());
-    return stream::fill(fd, text.data(), text.size(), filled, wait);
+    return stream::fill(fd, text.data(), text.size(), filled, wait, brisk);
   }
 };
 
-std::string received(int fd) {
+std::string received(int fd, bool brisk = false) {
   Arrival a;
-  CHECK(a.receive(fd) == Result::kDone);
+  CHECK(a.receive(fd, {}, brisk) == Result::kDone);
   return a.text;
 }
 
@@ -128,14 +128,14 @@ void messages_of_all_sizes_arrive(bool sockets) {
   std::thread sender([&] {
     for (uint64_t size : sizes) send_all(ends.near, payload(size, size));
   });
-  for (uint64_t size : sizes) CHECK(received(ends.far) == payload(size, size));
+  for (uint64_t size : sizes) CHECK(received(ends.far, size % 2 == 0) == payload(size, size));
   sender.join();
   ends.hang_up();
   CHECK(Arrival().receive(ends.far) == Result::kEnd);
 }
 
 // The wait is given up after each byte; what has come is kept.
-void a_message_comes_byte_by_byte(bool sockets) {
+void a_message_comes_byte_by_byte(bool sockets, bool brisk) {
   Ends ends(sockets);
   const std::string text = payload(300, 1);
   Head head = Head::of(text.size());
@@ -143,7 +143,7 @@ void a_message_comes_byte_by_byte(bool sockets) {
   Arrival a;
   const Alarms alarms;
   for (char byte : bytes) {
-    CHECK(a.receive(ends.far, giving_up()) == Result::kInterrupted);
+    CHECK(a.receive(ends.far, giving_up(), brisk) == Result::kInterrupted);
     CHECK(write(ends.near, &byte, 1) == 1);
   }
   CHECK(a.receive(ends.far, giving_up()) == Result::kDone);
@@ -217,7 +217,7 @@ int main() {
   heads_say_what_the_standard_library_says();
   for (bool sockets : {true, false}) {
     messages_of_all_sizes_arrive(sockets);
-    a_message_comes_byte_by_byte(sockets);
+    for (bool brisk : {false, true}) a_message_comes_byte_by_byte(sockets, brisk);
     what_was_written_before_an_interruption_is_told(sockets);
     a_descriptor_that_does_not_block_says_so(sockets);
     errors_are_told(sockets);

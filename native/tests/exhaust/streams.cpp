@@ -32,12 +32,12 @@ Result receive(int fd, std::string& text, bool& begun) {
   sync::Wait wait = soon();
   Result result = Result::kDone;
   while (result == Result::kDone && !head.complete())
-    result = stream::fill(fd, head.text, head.expected(), head.bytes, wait);
+    result = stream::fill(fd, head.text, head.expected(), head.bytes, wait, false);
   begun = head.bytes != 0;
   if (result != Result::kDone) return result;
   text.resize(head.size());
   size_t filled = 0;
-  return stream::fill(fd, text.data(), text.size(), filled, wait);
+  return stream::fill(fd, text.data(), text.size(), filled, wait, false);
 }
 
 class StreamScenario : public Scenario {

@@ -208,8 +208,6 @@ std::vector<int> errors_of_call(pid_t victim) {
     case SYS_close:
     case SYS_poll:
       return {EINTR};
-    case SYS_recvfrom:
-      return {EINTR, EAGAIN, ECONNRESET};
     case SYS_sendmsg:
       return {EINTR, EAGAIN, ENOBUFS, EPIPE};
     case kPidfdOpen:
