@@ -13,6 +13,7 @@ connection by that, for what came next would be taken for its rest.
 
 from __future__ import annotations
 
+import os
 import select
 from abc import ABCMeta
 
@@ -59,6 +60,17 @@ class Connection(Messages, _standard.connection.Connection, metaclass=ABCMeta):
     def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
         super().__init__(handle, readable, writable)
         self._stream = _native.MessageStream()
+
+    def close(self) -> None:
+        """Close it; the other end is told, unless another process holds this one, too.
+
+        A signal handler that raises in this call leaves it closed, or as it was.
+        """
+        if self._handle is not None:
+            try:
+                os.close(self._handle)
+            finally:
+                self._handle = None
 
     def send(self, obj: Any) -> None:
         """Send an object: pickled, buffers included.

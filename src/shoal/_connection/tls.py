@@ -376,13 +376,24 @@ class EncryptedConnection(Connection):
                     return True  # whoever reads is told
             return True
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Say farewell, unless a message is being sent, and close it."""
+        if self._handle is not None:
+            try:
+                self._say_farewell()
+            finally:
+                self._handle = None
+                # Of the base class: nothing of Python's runs in it that a signal handler could keep from its end.
+                socket.SocketType.close(self._socket)
+
+    _close = close  # what the standard class calls when it is collected
+
+    def _say_farewell(self) -> None:
         with suppress(OSError):
             if os.getpid() == self._owner and self._sending.acquire(blocking=False):
                 self._engine.farewell()
                 self._socket.send(self._engine.outgoing(), socket.MSG_DONTWAIT)
                 self._sending.release()
-        self._socket.close()
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:
