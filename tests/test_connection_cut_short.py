@@ -208,6 +208,68 @@ def test_who_is_interrupted_while_no_message_has_come_receives_the_next(way: Way
         assert far.recv_bytes() == b"next"
 
 
+def test_a_handler_cannot_send_in_the_middle_of_a_message(way: Way):
+    with Connection(way.write, readable=False) as near, Connection(way.read, writable=False) as far:
+        raised = []
+
+        def handle(*_: object) -> None:
+            try:
+                near.send_bytes(b"hello")
+            except OSError as error:
+                raised.append(str(error))
+            begin_to_read.set()
+
+        begin_to_read = threading.Event()
+        arrived: list[bytes] = []
+
+        def read() -> None:
+            begin_to_read.wait()
+            arrived.extend([far.recv_bytes(), far.recv_bytes()])
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        before = signal.signal(signal.SIGALRM, handle)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            near.send_bytes(b"y" * MUCH)  # more than there is room for
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        near.send_bytes(b"next")
+        reader.join()
+        assert arrived == [b"y" * MUCH, b"next"]
+        assert "handler cannot send" in raised[0]
+
+
+def test_a_handler_cannot_receive_in_the_middle_of_a_message_but_before_one(way: Way):
+    with Connection(way.read, writable=False) as end:
+        seen: list[object] = []
+        first = framed(b"first", long=False)
+        rest = framed(b"second", long=False)
+
+        def handle(*_: object) -> None:
+            if not seen:  # nothing has come of any
+                os.write(way.write, first)
+                seen.append(end.recv_bytes())
+                os.write(way.write, rest[:6])
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+            else:
+                try:
+                    seen.append(end.recv_bytes())
+                except OSError as error:
+                    seen.append(str(error))
+                os.write(way.write, rest[6:])
+
+        before = signal.signal(signal.SIGALRM, handle)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            assert end.recv_bytes() == b"second"
+        finally:
+            signal.signal(signal.SIGALRM, before)
+            os.close(way.write)
+        assert seen[0] == b"first"
+        assert "handler cannot receive" in str(seen[1])
+
+
 def numbered(number: int) -> bytes:
     """A message whose contents tell which it is; one in ten is large."""
     return number.to_bytes(4, "big") * (1 + (number * 7919) % (200_000 if number % 10 == 0 else 500))

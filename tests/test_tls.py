@@ -7,6 +7,7 @@ import datetime
 import os
 import pickle
 import select
+import signal
 import socket
 import ssl
 import subprocess
@@ -182,6 +183,42 @@ def test_a_message_whose_sending_was_interrupted_is_not_completed_by_the_next(en
         ours.send_bytes(b"next")
     with pytest.raises(OSError, match="end of file during message"):
         theirs.recv_bytes()
+
+
+@pytest.mark.parametrize("call_of", ["recv_bytes", "send_bytes"])
+@pytest.mark.parametrize("habit", ["close", "send"])
+def test_a_signal_handler_may_use_the_connection_that_it_interrupts(
+    habit: str, call_of: str, server: shoal.TLS, client: shoal.TLS, call: Callable[..., Any]
+):
+    """It gets an error where that cannot be; nothing waits for itself."""
+    for attempt in range(10):
+        ours, theirs = connected(server, client, call)
+
+        def answer(end: Any) -> None:
+            with contextlib.suppress(EOFError, OSError):
+                while True:
+                    if call_of == "recv_bytes":
+                        end.send_bytes(b"x" * 20_000)
+                    else:
+                        assert len(end.recv_bytes()) in {5, 300_000}
+            end.close()
+
+        def handle(_number: int, _frame: object, end: Any = ours) -> None:
+            end.close() if habit == "close" else end.send_bytes(b"hello")
+
+        other = threading.Thread(target=answer, args=(theirs,))
+        other.start()
+        before = signal.signal(signal.SIGALRM, handle)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.005 + attempt * 0.0001)
+            with contextlib.suppress(OSError):
+                for _ in range(50):
+                    ours.recv_bytes() if call_of == "recv_bytes" else ours.send_bytes(b"y" * 300_000)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        ours.close()
+        other.join()
 
 
 def test_waiting_sees_messages_and_only_messages(ends: tuple[Any, Any]):

@@ -23,10 +23,17 @@ struct Arrival {
   size_t filled = 0;         // of them
 };
 
+struct Direction {
+  unsigned long user = 0;  // the thread that receives, or sends
+  uint32_t at = 0;         // which process's
+};
+
 struct StreamObject {
   PyObject_HEAD Arrival arrival;
-  bool brisk;  // the last message was not waited for long
-  bool cut;    // a message has been sent in part: another would be taken for the rest of it
+  Direction receiving, sending;
+  size_t written;  // of the message that is being sent
+  bool brisk;      // the last message was not waited for long
+  bool cut;        // a message has been sent in part: another would be taken for the rest of it
 };
 
 StreamObject* stream_of(PyObject* self) { return reinterpret_cast<StreamObject*>(self); }
@@ -34,9 +41,11 @@ StreamObject* stream_of(PyObject* self) { return reinterpret_cast<StreamObject*>
 PyObject* stream_new(PyTypeObject* type, PyObject*, PyObject*) {
   PyObject* self = type->tp_alloc(type, 0);
   if (self == nullptr) return nullptr;
-  stream_of(self)->arrival = {};
-  stream_of(self)->brisk = false;
-  stream_of(self)->cut = false;
+  StreamObject* s = stream_of(self);
+  s->arrival = {};
+  s->receiving = s->sending = {};
+  s->written = 0;
+  s->brisk = s->cut = false;
   return self;
 }
 
@@ -96,18 +105,42 @@ stream::Result fill_body(int fd, Arrival& a, bool brisk) {
   return stream::Result::kDone;
 }
 
-// The thread that receives has the arrival to itself meanwhile. Two at once have always got pieces of messages; they shall not get at each other's memory.
-Arrival taken_from(StreamObject* s) {
-  const Arrival a = s->arrival;
-  s->arrival = {};
-  return a;
+bool descriptor_from(PyObject* object, int& fd) {
+  if (object == Py_None) {  // closed by a signal handler, or another thread, since it was looked at
+    PyErr_SetString(PyExc_OSError, "handle is closed");
+    return false;
+  }
+  const long number = PyLong_AsLong(object);
+  if (number == -1 && PyErr_Occurred() != nullptr) return false;
+  fd = static_cast<int>(number);
+  return true;
 }
 
-void keep(StreamObject* s, const Arrival& a) {
-  if (s->arrival.head.bytes == 0)
-    s->arrival = a;
-  else
-    Py_XDECREF(a.body);
+// A direction belongs to the thread that came first, whose progress is kept in the object; so a signal handler in it can tell, which uses the connection while the call that
+// it has interrupted is in the middle of a message. Other threads at the same time have always got pieces of messages, and do; they do not get at its progress.
+struct Use {
+  Direction* direction;  // nullptr: another thread's
+  bool outermost;
+};
+
+Use begin_use(Direction& d) {
+  const unsigned long me = PyThread_get_thread_ident();
+  if (d.at != forks && d.user != me) d.user = 0;  // that thread is not in this process
+  d.at = forks;
+  const Use use = {d.user == 0 || d.user == me ? &d : nullptr, d.user == 0};
+  if (use.outermost) d.user = me;
+  return use;
+}
+
+void end_use(const Use& use) {
+  if (use.outermost) use.direction->user = 0;
+}
+
+PyObject* refuse_handler(const char* does) {
+  return PyErr_Format(PyExc_OSError,
+                      "a signal handler cannot %s over a connection while the call that it has interrupted is in the "
+                      "middle of a message; let it set a flag instead",
+                      does);
 }
 
 PyObject* raise_for(stream::Result result, const Arrival& a) {
@@ -125,31 +158,31 @@ PyObject* stream_receive(PyObject* self, PyObject* const* args, Py_ssize_t count
     PyErr_SetString(PyExc_TypeError, "receive(fd, maxlength)");
     return nullptr;
   }
-  const long fd = PyLong_AsLong(args[0]);
-  if (fd == -1 && PyErr_Occurred() != nullptr) return nullptr;
+  int fd = -1;
+  if (!descriptor_from(args[0], fd)) return nullptr;
   size_t longest = PY_SSIZE_T_MAX;
   if (args[1] != Py_None) {
     const Py_ssize_t maxlength = PyLong_AsSsize_t(args[1]);
     if (maxlength == -1 && PyErr_Occurred() != nullptr) return nullptr;
     longest = static_cast<size_t>(maxlength);
   }
-  Arrival a = taken_from(stream_of(self));
-  bool& brisk = stream_of(self)->brisk;
-  stream::Result result = fill_head(static_cast<int>(fd), a.head, brisk);
-  if (result == stream::Result::kDone) {
-    if (a.head.size() > longest) {
-      Py_XDECREF(a.body);
-      Py_RETURN_NONE;
-    }
-    result = fill_body(static_cast<int>(fd), a, brisk);
-  }
-  if (result == stream::Result::kDone) return a.body;
+  StreamObject* s = stream_of(self);
+  const Use use = begin_use(s->receiving);
+  if (use.direction != nullptr && !use.outermost && s->arrival.head.bytes != 0) return refuse_handler("receive");
+  Arrival others;
+  Arrival& a = use.direction != nullptr ? s->arrival : others;
+  stream::Result result = fill_head(fd, a.head, s->brisk);
+  const bool too_long = result == stream::Result::kDone && a.head.size() > longest;
+  if (result == stream::Result::kDone && !too_long) result = fill_body(fd, a, s->brisk);
   raise_for(result, a);
-  if (result == stream::Result::kEnd)
+  PyObject* body = nullptr;
+  if (result == stream::Result::kDone) body = too_long ? Py_NewRef(Py_None) : Py_NewRef(a.body);
+  if (result == stream::Result::kDone || result == stream::Result::kEnd || use.direction == nullptr) {
     Py_XDECREF(a.body);
-  else
-    keep(stream_of(self), a);
-  return nullptr;
+    a = {};
+  }
+  end_use(use);
+  return body;
 }
 
 // Of a peer that has gone the next call is told by the kernel.
@@ -160,8 +193,8 @@ PyObject* stream_send(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     PyErr_SetString(PyExc_TypeError, "send(fd, data)");
     return nullptr;
   }
-  const long fd = PyLong_AsLong(args[0]);
-  if (fd == -1 && PyErr_Occurred() != nullptr) return nullptr;
+  int fd = -1;
+  if (!descriptor_from(args[0], fd)) return nullptr;
   StreamObject* s = stream_of(self);
   if (s->cut) {
     PyErr_SetString(
@@ -173,17 +206,25 @@ PyObject* stream_send(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   if (PyObject_GetBuffer(args[1], &body, PyBUF_SIMPLE) < 0) return nullptr;
   stream::Head head = stream::Head::of(static_cast<uint64_t>(body.len));
   const iovec parts[2] = {{head.text, head.bytes}, {body.buf, static_cast<size_t>(body.len)}};
-  size_t written = 0;
+  const Use use = begin_use(s->sending);
+  if (use.direction != nullptr && !use.outermost && s->written != 0) {
+    PyBuffer_Release(&body);
+    return refuse_handler("send");
+  }
+  size_t others = 0;
+  size_t& written = use.direction != nullptr ? s->written : others;
   GilWait gil;
   begin_wait_for_ever(gil);
   gil.wait.begin();
-  const stream::Result result = stream::drain(static_cast<int>(fd), parts, written, gil.wait);
+  const stream::Result result = stream::drain(fd, parts, written, gil.wait);
   end_wait(gil);
   const int error = errno;
   PyBuffer_Release(&body);
-  if (result == stream::Result::kDone) Py_RETURN_NONE;
   const bool failed = result == stream::Result::kError;
-  s->cut = written > 0 && !(failed && peer_has_gone(error));
+  s->cut |= result != stream::Result::kDone && written > 0 && !(failed && peer_has_gone(error));
+  written = 0;
+  end_use(use);
+  if (result == stream::Result::kDone) Py_RETURN_NONE;
   errno = error;
   return failed ? PyErr_SetFromErrno(PyExc_OSError) : nullptr;
 }

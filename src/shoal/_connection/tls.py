@@ -102,7 +102,8 @@ class Engine:
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_side=host is None, server_hostname=host)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close, or send, while this thread receives
+        self._busy = False  # in a call of OpenSSL, which runs signal handlers: none of them may call it
         self._record = bytearray()  # as much of the next one as has arrived
         self.plain = bytearray()  # decrypted, and not asked for yet
         self.ended = False
@@ -159,7 +160,7 @@ class Engine:
         """Decrypt what was fed; true if there are plain bytes now, or never will be."""
         with self._lock:
             while not self.ended:
-                self.torn = True
+                self.torn = self._busy = True
                 try:
                     data = self._tls.read(PIECE)
                 except ssl.SSLWantReadError:
@@ -167,6 +168,8 @@ class Engine:
                     break
                 except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # a killed process says no farewell
                     data = b""
+                finally:
+                    self._busy = False
                 if not data:
                     self.ended = True
                 self.plain += data
@@ -175,16 +178,27 @@ class Engine:
 
     def take(self, size: int, *, after: int = 0) -> bytearray:
         """Return up to so many plain bytes; those before them, ``after``, are dropped."""
+        self.torn = True
         data = self.plain[after : after + size]
-        del self.plain[: after + size]  # whoever is interrupted before this takes nothing, afterwards all
+        del self.plain[: after + size]
+        self.torn = False
         return data
 
     def encrypt(self, data: Any) -> None:
         """Encrypt; `outgoing` has the result."""
         with self._lock, memoryview(data) as view:
-            done = 0
-            while done < len(view):
-                done += self._tls.write(view[done:])
+            self._busy = True
+            try:
+                done = 0
+                while done < len(view):
+                    done += self._tls.write(view[done:])
+            finally:
+                self._busy = False
+
+    def interrupted(self) -> bool:
+        """Whether the caller is a signal handler, and this thread in the middle of something here."""
+        with self._lock:
+            return self._busy
 
     def outgoing(self) -> bytes:
         """Return what is to be sent; whoever takes it must send it before anybody takes more."""
@@ -194,7 +208,8 @@ class Engine:
     def farewell(self) -> None:
         """Say that nothing more comes from here."""
         with self._lock, suppress(ssl.SSLError):
-            self._tls.unwrap()
+            if not self._busy:
+                self._tls.unwrap()
 
 
 def _advice(error: ssl.SSLCertVerificationError) -> str:
@@ -280,7 +295,7 @@ class EncryptedConnection(Connection):
         super().__init__(sock.fileno())
         self._socket = sock
         self._engine = engine
-        self._sending = threading.Lock()
+        self._sending = threading.RLock()
         self._cut = False  # a message was sent in part
         self._owner = os.getpid()
 
@@ -289,8 +304,11 @@ class EncryptedConnection(Connection):
         size = len(view)
         parts = [b"".join((frame(size), view))] if size <= JOINED else [frame(size), view]
         with self._sending:
-            if self._cut:
-                raise OSError("the sending of a message was interrupted in the middle: no other can follow it")
+            if self._cut or self._engine.interrupted():
+                raise OSError(
+                    "no message can follow one that is in the middle: that of the call which this signal handler has interrupted, or one that was ended by an "
+                    "exception; let handlers set a flag instead"
+                )
             self._cut = True
             try:
                 for part in parts:
@@ -308,31 +326,26 @@ class EncryptedConnection(Connection):
 
     def _recv_raw(self, maxlength: int | None = None) -> Any:
         with self._untorn():
-            head = 4
-            self._wait_for(head)
-            size = int.from_bytes(self._engine.plain[:head], "big", signed=True)
-            if size == -1:
-                head = 12
-                self._wait_for(head)
-                size = int.from_bytes(self._engine.plain[4:head], "big")
-            if size < 0 or (maxlength is not None and size > maxlength):
-                return None
-            self._wait_for(head + size)
-            return self._engine.take(size, after=head)
-
-    def _wait_for(self, size: int) -> None:
-        """Wait until so many plain bytes are there. Nothing is on its way while it waits: so whoever interrupts it loses nothing."""
-        engine = self._engine
-        engine.decrypt()
-        while len(engine.plain) < size:
-            if engine.ended:
-                if engine.plain:
-                    raise OSError("got end of file during message")
-                raise EOFError
-            super()._poll(None)
-            with suppress(BlockingIOError):  # a part of a record
-                engine.feed(self._receive_now)
+            engine = self._engine
             engine.decrypt()
+            # Nothing is on its way while it waits: so whoever interrupts that loses nothing. A signal handler may receive a message meanwhile.
+            while True:
+                plain = engine.plain
+                head = 12 if plain.startswith(b"\xff\xff\xff\xff") else 4
+                if len(plain) >= head:
+                    size = int.from_bytes(plain[4:head] or plain[:head], "big", signed=head == 4)  # noqa: PLR2004
+                    if size < 0 or (maxlength is not None and size > maxlength):
+                        return None
+                    if len(plain) >= head + size:
+                        return engine.take(size, after=head)
+                if engine.ended:
+                    if plain:
+                        raise OSError("got end of file during message")
+                    raise EOFError
+                super()._poll(None)
+                with suppress(BlockingIOError):  # a part of a record
+                    engine.feed(self._receive_now)
+                engine.decrypt()
 
     def _receive_now(self, size: int) -> bytes:
         return self._socket.recv(size, socket.MSG_DONTWAIT)
@@ -391,9 +404,12 @@ class EncryptedConnection(Connection):
     def _say_farewell(self) -> None:
         with suppress(OSError):
             if os.getpid() == self._owner and self._sending.acquire(blocking=False):
-                self._engine.farewell()
-                self._socket.send(self._engine.outgoing(), socket.MSG_DONTWAIT)
-                self._sending.release()
+                try:
+                    if not self._cut:
+                        self._engine.farewell()
+                        self._socket.send(self._engine.outgoing(), socket.MSG_DONTWAIT)
+                finally:
+                    self._sending.release()
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:
