@@ -308,6 +308,34 @@ def test_messages_stay_whole_and_in_order_under_a_storm_of_alarms(way: Way):
         assert received > MESSAGES // 2
 
 
+def test_a_long_message_is_not_lost_to_an_alarm_that_comes_while_its_bytes_are_there(way: Way):
+    """It interrupts no wait, and rings when the call looks at signals: that is while the last byte has still to be read."""
+    messages, size = 40, 5_000_000
+    with Connection(way.write, readable=False) as near, Connection(way.read, writable=False) as far:
+
+        def send() -> None:
+            for number in range(messages):
+                near.send_bytes(number.to_bytes(4, "big") + bytes(size))
+            near.close()
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        came, interrupted, over = [], 0, False
+        with alarms(ALARMS):
+            while not over:
+                try:
+                    came.append(int.from_bytes(far.recv_bytes()[:4], "big"))
+                except AlarmError:
+                    interrupted += 1
+                except EOFError:
+                    over = True
+        sender.join()
+        assert interrupted > messages // 4
+        assert came == sorted(set(came))
+        # (While the call waits for the sender's thread to let it return, one may ring, still.)
+        assert len(came) > messages * 3 // 4
+
+
 def test_what_is_sent_under_a_storm_of_alarms_arrives_whole_or_not_at_all(way: Way):
     """Of the last one a part may have come, whose rest never does: then the connection is closed."""
     with Connection(way.write, readable=False) as near, Connection(way.read, writable=False) as far:

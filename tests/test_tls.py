@@ -99,6 +99,26 @@ def test_objects_of_all_sizes_go_there_and_back(ends: tuple[Any, Any]):
     thread.join()
 
 
+@pytest.mark.parametrize("columns", [10, 100_000])
+def test_a_buffer_of_two_dimensions_is_sent_whole(ends: tuple[Any, Any], columns: int):
+    ours, theirs = ends
+    data = os.urandom(10 * columns)
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(ours.send_bytes, memoryview(data).cast("B", (10, columns)))
+        assert theirs.recv_bytes() == data
+        sending.result(LONG)
+    ours.send_bytes(b"next")
+    assert theirs.recv_bytes() == b"next"
+
+
+def test_what_is_no_row_of_bytes_is_refused_and_harms_nothing(ends: tuple[Any, Any]):
+    ours, theirs = ends
+    with pytest.raises((BufferError, TypeError)):
+        ours.send_bytes(memoryview(bytes(100_000))[::2])
+    ours.send_bytes(b"next")
+    assert theirs.recv_bytes() == b"next"
+
+
 def test_one_thread_sends_while_another_receives(ends: tuple[Any, Any]):
     ours, theirs = ends
     rounds, size = 40, 100_000

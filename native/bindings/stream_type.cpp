@@ -14,6 +14,9 @@ namespace {
 // Bytes that a message is given before any of it has arrived, and how many times as many when these are full: a length that lies costs address space, and little of that.
 constexpr Py_ssize_t kStep = 256 * 1024, kGrowth = 8;
 
+// Bytes above which the last one of a message is read by itself.
+constexpr uint64_t kLong = 64 * 1024;
+
 constexpr uint64_t kBrisk = 1'000'000;  // nanoseconds that a brisk message takes to come, at most
 
 // What has come of a message.
@@ -87,6 +90,9 @@ stream::Result fill_head(int fd, stream::Head& head, bool& brisk) {
 }
 
 // kError without an errno: an exception is set.
+//
+// A signal that comes while bytes are there interrupts no wait. So it is looked at as they come; of a long message, which takes its time, also before the last byte is taken:
+// a handler that raised after that would keep the message from its caller.
 stream::Result fill_body(int fd, Arrival& a, bool brisk) {
   const uint64_t size = a.head.size();
   if (a.body == nullptr) {
@@ -99,7 +105,10 @@ stream::Result fill_body(int fd, Arrival& a, bool brisk) {
       if (!grow(a, size)) return stream::Result::kError;
       continue;
     }
-    if (const stream::Result r = fill(fd, PyBytes_AS_STRING(a.body), room, a.filled, brisk); r != stream::Result::kDone)
+    if (PyErr_CheckSignals() < 0) return stream::Result::kInterrupted;
+    const bool last_is_left = room == size && size > kLong && a.filled < size - 1;
+    const size_t now = last_is_left ? room - 1 : room;
+    if (const stream::Result r = fill(fd, PyBytes_AS_STRING(a.body), now, a.filled, brisk); r != stream::Result::kDone)
       return r;
   }
   return stream::Result::kDone;

@@ -127,6 +127,7 @@ class Admission:
     Attributes:
         started: when it began (seconds, monotonic).
         deadline: when it must be over; infinite as long as nothing was heard, if it is given so.
+        admitted: whether `step` has returned the connection.
     """
 
     def __init__(self, channel: Any, conversation: Conversation, *, from_first_byte: bool = False) -> None:
@@ -134,7 +135,8 @@ class Admission:
         self.deadline = float("inf") if from_first_byte else self.started + PATIENCE
         self._channel = channel
         self._conversation = conversation
-        self._begun = self._listening = self._over = False
+        self.admitted = False
+        self._stepped = self._begun = self._listening = self._over = False
         self._expected = LONGEST  # how many bytes what it listens for may have
         self._waiting = False
         self._received = b""
@@ -157,6 +159,7 @@ class Admission:
             AuthenticationInterruptedError: if it hangs up.
             OSError: if the connection breaks, or TLS fails.
         """
+        self._stepped = True
         self._waiting = waiting > 0 and self._channel.wait(waiting)
         try:
             connection = self._step()
@@ -164,13 +167,14 @@ class Admission:
             if isinstance(error, (EOFError, OSError, AuthenticationError)):
                 with suppress(EOFError, OSError, AuthenticationError, StopIteration):
                     self._conversation.throw(error)  # it may have been listening
-            with suppress(OSError):
-                self._channel.flush()  # the last word: what is wrong
+                with suppress(OSError):
+                    self._channel.flush()  # the last word: what is wrong. (Who was interrupted does not know what it has sent.)
             self.close()
             if isinstance(error, EOFError) and not isinstance(error, AuthenticationError):
                 raise AuthenticationInterruptedError from None
             raise
         if connection is not None:
+            self.admitted = True
             return connection
         if self._waiting:
             self._channel.stop_waiting()
@@ -180,8 +184,8 @@ class Admission:
 
     @property
     def events(self) -> int:
-        """What to wait for: POLLIN, or POLLOUT too if something could not be sent yet."""
-        return select.POLLIN if self._channel.flush() else select.POLLIN | select.POLLOUT
+        """What to wait for: POLLIN, or POLLOUT too if something could not be sent yet, or nobody has made the first step (it was interrupted)."""
+        return select.POLLIN if self._stepped and self._channel.flush() else select.POLLIN | select.POLLOUT
 
     def expire(self, why: str) -> BaseException:
         """Give up; return what is to be raised."""

@@ -276,12 +276,16 @@ class Listener:
             raise
         if connection is None:
             return None
-        del self._under_way[fd]
+        self._under_way.pop(fd, None)
         return connection, peer
 
     def _expire(self, now: float) -> None:
         for fd, (admission, _) in list(self._under_way.items()):
-            if now >= admission.deadline:
+            if (
+                admission.admitted
+            ):  # and `accept` was left, by a signal handler that raised, before it could return the connection
+                self._under_way.pop(fd, None)
+            elif now >= admission.deadline:
                 self._give_up(fd, f"a client did not authenticate itself within {PATIENCE:g} s")
 
     def _evict(self) -> None:

@@ -301,6 +301,7 @@ class EncryptedConnection(Connection):
 
     def _send_raw(self, view: Any) -> None:
         self._check_owner()
+        view = memoryview(view).cast("B")  # of more dimensions its length is that of the first
         size = len(view)
         parts = [b"".join((frame(size), view))] if size <= JOINED else [frame(size), view]
         with self._sending:
