@@ -15,6 +15,7 @@ from shoal.connection import Client, Listener
 
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Self
 
 SHOAL = str(Path(shoal.__file__).parent)
 KEY = b"the key"
@@ -33,7 +34,7 @@ class AlarmAtLine:
     def __init__(self, number: int) -> None:
         self.left = number
 
-    def __enter__(self) -> AlarmAtLine:
+    def __enter__(self) -> Self:
         sys.settrace(self.call)
         return self
 
@@ -44,7 +45,7 @@ class AlarmAtLine:
         ours = frame.f_code.co_filename.startswith(SHOAL) and frame.f_code.co_name not in OWNERLESS
         return self.line if ours else None
 
-    def line(self, frame: FrameType, event: str, _: object) -> Any:
+    def line(self, _frame: FrameType, event: str, _: object) -> Any:
         if event == "line":
             self.left -= 1
             if self.left == 0:
