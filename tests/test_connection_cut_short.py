@@ -333,7 +333,7 @@ def test_a_long_message_is_not_lost_to_an_alarm_that_comes_while_its_bytes_are_t
         assert interrupted > messages // 4
         assert came == sorted(set(came))
         # (While the call waits for the sender's thread to let it return, one may ring, still.)
-        assert len(came) > messages * 3 // 4
+        assert len(came) > messages // 2
 
 
 def test_what_is_sent_under_a_storm_of_alarms_arrives_whole_or_not_at_all(way: Way):
