@@ -232,6 +232,26 @@ def test_a_client_that_was_killed_while_it_waited_for_a_condition_left_nothing_h
     condition.release()
 
 
+def test_who_is_interrupted_in_a_wait_for_a_condition_is_told_of_that(manager: Any):
+    """And not that the condition, which the server has given back by then, cannot be released."""
+
+    def ring(*_: object) -> None:
+        raise ZeroDivisionError
+
+    condition = manager.Condition()
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(ZeroDivisionError), condition:
+            condition.wait(LONG)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    with condition:
+        condition.notify()
+    with pytest.raises(RuntimeError, match="un-acquired"), condition:
+        condition.release()
+
+
 def test_a_notification_is_not_spent_on_a_client_that_was_killed(context: Any, manager: Any):
     condition = manager.Condition()
     killed, other = waiter_for(context, condition), waiter_for(context, condition)

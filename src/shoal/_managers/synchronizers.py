@@ -43,7 +43,12 @@ class AcquirerProxy(BaseProxy):
         return self._callmethod(ENTER)
 
     def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> Any:
-        self._callmethod(EXIT)
+        try:
+            self._callmethod(EXIT)
+        except RuntimeError:
+            # A call that was interrupted has closed the connection, and given a condition or recursive lock back by that. What interrupted it is what is to be told.
+            if exc_type is None:
+                raise
 
 
 class ConditionProxy(AcquirerProxy):
