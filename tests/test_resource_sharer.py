@@ -141,6 +141,31 @@ def test_the_thread_and_the_socket_go_when_nothing_is_left_to_hand_out(
     assert descriptors_steady
 
 
+def test_where_no_thread_can_be_started_the_next_descriptor_tries_again(
+    fds: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+):
+    resource_sharer.stop(LONG)
+
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        with pytest.raises(RuntimeError, match="new thread"):
+            resource_sharer.DupFd(fds[0])
+    fetched, told = shoal.Pipe(duplex=False)
+    process = shoal.get_context("fork").Process(target=fetch, args=(resource_sharer.DupFd(fds[0]), told))
+    process.start()
+    assert fetched.poll(LONG / 2)
+    assert fetched.recv() == "fetched"
+    process.join()
+
+
+def fetch(df: resource_sharer.DupFd, told: Any) -> None:
+    os.close(df.detach())
+    told.send("fetched")
+
+
 def test_what_was_kept_is_closed_when_it_is_stopped(fds: tuple[int, int], descriptors_steady: Callable[[], None]):
     kept = [resource_sharer.DupFd(fds[0]) for _ in range(10)]
     resource_sharer.stop(LONG)

@@ -131,7 +131,14 @@ class _ResourceSharer:
             target=self._serve, args=(listener, bell), name="shoal-descriptors", daemon=True
         )
         harmless(self._thread)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # none can be started now; the next descriptor tries again
+            self._thread = None
+            self._close()
+            listener.close()
+            os.close(bell)
+            raise
 
     def _serve(self, listener: socket.socket, bell: int) -> None:
         visitors: dict[int, socket.socket] = {}
