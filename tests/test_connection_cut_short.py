@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from alarms import AlarmError, alarms
 
+from shoal import reduction
 from shoal.connection import Connection
 
 if TYPE_CHECKING:
@@ -130,6 +131,29 @@ def test_a_message_whose_receiving_was_interrupted_is_received_by_the_next_call(
         sender.join()
         with pytest.raises(EOFError):
             end.recv_bytes()
+
+
+def test_a_connection_with_a_part_of_a_message_stays_until_the_rest_has_come(way: Way, interrupt: Callable[[], None]):
+    with Connection(way.read, writable=False) as end:
+        begun = threading.Event()
+
+        def send_some() -> None:
+            begun.wait()
+            os.write(way.write, b"\0\0\0\7te")
+            way.wait_until_read()
+            interrupt()
+
+        sender = threading.Thread(target=send_some)
+        sender.start()
+        with pytest.raises(SignalError):
+            begin(begun, end.recv_bytes)
+        sender.join()
+        with pytest.raises(OSError, match="receive the rest"):
+            reduction.dumps(end)
+        os.write(way.write, b"xt, s")
+        assert end.recv_bytes() == b"text, s"
+        assert reduction.dumps(end)
+    os.close(way.write)
 
 
 def test_the_end_of_file_in_an_interrupted_message_is_told(way: Way, interrupt: Callable[[], None]):

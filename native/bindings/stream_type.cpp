@@ -240,6 +240,10 @@ PyObject* stream_send(PyObject* self, PyObject* const* args, Py_ssize_t count) {
 
 PyObject* stream_cut(PyObject* self, void*) { return PyBool_FromLong(stream_of(self)->cut ? 1 : 0); }
 
+PyObject* stream_begun(PyObject* self, void*) {
+  return PyBool_FromLong(stream_of(self)->arrival.head.bytes != 0 ? 1 : 0);
+}
+
 PyMethodDef methods[] = {
     {"receive", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(stream_receive)), METH_FASTCALL,
      "receive(fd, maxlength): the next message, bytes; None if it has more than maxlength, or a length that nobody "
@@ -248,6 +252,7 @@ PyMethodDef methods[] = {
      "send(fd, data): OSError, also if an earlier one was cut."},
     {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef properties[] = {
+    {"begun", stream_begun, nullptr, "Whether a part of a message has been received.", nullptr},
     {"cut", stream_cut, nullptr, "Whether a message was sent in part: the other end waits for the rest.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(stream_new)},

@@ -212,6 +212,8 @@ class MessageStream:
     def send(self, fd: int, data: Buffer, /) -> None: ...                      # OSError, also if an earlier one was cut
     @property
     def cut(self) -> bool: ...                         # a message was sent in part: the other end waits for the rest
+    @property
+    def begun(self) -> bool: ...                       # a part of a message was received
 
 class Wire:
     """One end of a pipe: a socket, two bells (eventfds; -1: none) and two channels. Takes the descriptors over, also when it fails.

@@ -130,7 +130,15 @@ class Connection(Messages, _standard.connection.Connection, metaclass=ABCMeta):
 
 
 def reduce_connection(conn: Any) -> tuple[Any, ...]:
-    """Return what another process makes the connection of."""
+    """Return what another process makes the connection of.
+
+    Raises:
+        OSError: if a part of a message has been received: the other process would take the rest for messages.
+    """
+    if conn._stream.begun:
+        raise OSError(
+            "the receiving of a message was interrupted in the middle: receive the rest before the connection is sent"
+        )
     return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
 
 
