@@ -241,7 +241,8 @@ PyObject* stream_send(PyObject* self, PyObject* const* args, Py_ssize_t count) {
 PyObject* stream_cut(PyObject* self, void*) { return PyBool_FromLong(stream_of(self)->cut ? 1 : 0); }
 
 PyObject* stream_begun(PyObject* self, void*) {
-  return PyBool_FromLong(stream_of(self)->arrival.head.bytes != 0 ? 1 : 0);
+  const StreamObject* s = stream_of(self);
+  return PyBool_FromLong(s->arrival.head.bytes != 0 && s->receiving.user == 0 ? 1 : 0);
 }
 
 PyMethodDef methods[] = {
@@ -252,7 +253,8 @@ PyMethodDef methods[] = {
      "send(fd, data): OSError, also if an earlier one was cut."},
     {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef properties[] = {
-    {"begun", stream_begun, nullptr, "Whether a part of a message has been received.", nullptr},
+    {"begun", stream_begun, nullptr,
+     "Whether a call was interrupted that had received a part of a message: the next one goes on with it.", nullptr},
     {"cut", stream_cut, nullptr, "Whether a message was sent in part: the other end waits for the rest.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(stream_new)},

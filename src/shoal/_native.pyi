@@ -213,7 +213,7 @@ class MessageStream:
     @property
     def cut(self) -> bool: ...                         # a message was sent in part: the other end waits for the rest
     @property
-    def begun(self) -> bool: ...                       # a part of a message was received
+    def begun(self) -> bool: ...                       # a call was interrupted that had received a part of a message
 
 class Wire:
     """One end of a pipe: a socket, two bells (eventfds; -1: none) and two channels. Takes the descriptors over, also when it fails.
