@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import shoal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
-__all__ = ["AlarmError", "alarms"]
+__all__ = ["SHOAL", "AlarmError", "alarms", "handled"]
 
 SHOAL = str(Path(shoal.__file__).parent)
 
@@ -33,8 +33,15 @@ def ring(_number: int, frame: FrameType | None) -> None:
 @contextmanager
 def alarms(seconds: float) -> Iterator[None]:
     """Let one ring in this thread every so many seconds."""
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    with handled(ring, seconds, seconds):
+        yield
+
+
+@contextmanager
+def handled(handler: Callable[..., object], after: float, again: float = 0) -> Iterator[None]:
+    """Let an alarm ring in this thread after so many seconds, and then every so many, and this handler answer it."""
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, after, again)
     try:
         yield
     finally:

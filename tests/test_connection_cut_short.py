@@ -19,7 +19,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from alarms import AlarmError, alarms
+from alarms import AlarmError, alarms, handled
 
 from shoal import reduction
 from shoal.connection import Connection
@@ -49,6 +49,23 @@ def interrupt() -> Iterator[Callable[[], None]]:
 def begin(begun: threading.Event, call: Callable[..., Any], *args: Any) -> None:
     begun.set()
     call(*args)
+
+
+def receive_in_part(end: Connection, way: Way, part: bytes, interrupt: Callable[[], None]) -> None:
+    """Begin to receive, and be interrupted when so much has come of a message."""
+    begun = threading.Event()
+
+    def send() -> None:
+        begun.wait()
+        os.write(way.write, part)
+        way.wait_until_read()
+        interrupt()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with pytest.raises(SignalError):
+        begin(begun, end.recv_bytes)
+    sender.join()
 
 
 class Way(NamedTuple):
@@ -103,19 +120,7 @@ def test_a_message_whose_receiving_was_interrupted_is_received_by_the_next_call(
 ):
     first = framed(os.urandom(size), long)
     with Connection(way.read, writable=False) as end:
-        begun = threading.Event()
-
-        def send_some() -> None:
-            begun.wait()
-            os.write(way.write, first[:there])
-            way.wait_until_read()
-            interrupt()
-
-        sender = threading.Thread(target=send_some)
-        sender.start()
-        with pytest.raises(SignalError):
-            begin(begun, end.recv_bytes)
-        sender.join()
+        receive_in_part(end, way, first[:there], interrupt)
 
         def send_the_rest() -> None:
             with Connection(way.write, readable=False) as far, open(way.write, "wb", 0, closefd=False) as file:
@@ -135,19 +140,7 @@ def test_a_message_whose_receiving_was_interrupted_is_received_by_the_next_call(
 
 def test_a_connection_with_a_part_of_a_message_stays_until_the_rest_has_come(way: Way, interrupt: Callable[[], None]):
     with Connection(way.read, writable=False) as end:
-        begun = threading.Event()
-
-        def send_some() -> None:
-            begun.wait()
-            os.write(way.write, b"\0\0\0\7te")
-            way.wait_until_read()
-            interrupt()
-
-        sender = threading.Thread(target=send_some)
-        sender.start()
-        with pytest.raises(SignalError):
-            begin(begun, end.recv_bytes)
-        sender.join()
+        receive_in_part(end, way, b"\0\0\0\7te", interrupt)
         with pytest.raises(OSError, match="receive the rest"):
             reduction.dumps(end)
         os.write(way.write, b"xt, s")
@@ -158,19 +151,7 @@ def test_a_connection_with_a_part_of_a_message_stays_until_the_rest_has_come(way
 
 def test_the_end_of_file_in_an_interrupted_message_is_told(way: Way, interrupt: Callable[[], None]):
     with Connection(way.read, writable=False) as end:
-        begun = threading.Event()
-
-        def send_some() -> None:
-            begun.wait()
-            os.write(way.write, b"\0\0\0\7text")
-            way.wait_until_read()
-            interrupt()
-
-        sender = threading.Thread(target=send_some)
-        sender.start()
-        with pytest.raises(SignalError):
-            begin(begun, end.recv_bytes)
-        sender.join()
+        receive_in_part(end, way, b"\0\0\0\7text", interrupt)
         os.close(way.write)
         with pytest.raises(OSError, match="end of file during message"):
             end.recv_bytes()
@@ -252,12 +233,8 @@ def test_a_handler_cannot_send_in_the_middle_of_a_message(way: Way):
 
         reader = threading.Thread(target=read)
         reader.start()
-        before = signal.signal(signal.SIGALRM, handle)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with handled(handle, 0.1):
             near.send_bytes(b"y" * MUCH)  # more than there is room for
-        finally:
-            signal.signal(signal.SIGALRM, before)
         near.send_bytes(b"next")
         reader.join()
         assert arrived == [b"y" * MUCH, b"next"]
@@ -283,13 +260,9 @@ def test_a_handler_cannot_receive_in_the_middle_of_a_message_but_before_one(way:
                     seen.append(str(error))
                 os.write(way.write, rest[6:])
 
-        before = signal.signal(signal.SIGALRM, handle)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with handled(handle, 0.1):
             assert end.recv_bytes() == b"second"
-        finally:
-            signal.signal(signal.SIGALRM, before)
-            os.close(way.write)
+        os.close(way.write)
         assert seen[0] == b"first"
         assert "handler cannot receive" in str(seen[1])
 

@@ -10,22 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import shoal
+sys.path.insert(0, str(Path(__file__).parent))
+
+from alarms import SHOAL, AlarmError
+
 from shoal.connection import Client, Listener
 
 if TYPE_CHECKING:
     from types import FrameType
     from typing import Self
 
-SHOAL = str(Path(shoal.__file__).parent)
 KEY = b"the key"
 LONG = 20.0
 # A descriptor that has no owner yet is lost, as in the standard library: between the system's accept and the socket object, between that and the connection.
 OWNERLESS = {"take", "connection", "__init__"}
-
-
-class AlarmError(Exception):
-    """What a program's own signal handler raises."""
 
 
 class AlarmAtLine:

@@ -7,7 +7,6 @@ import datetime
 import os
 import pickle
 import select
-import signal
 import socket
 import ssl
 import subprocess
@@ -22,7 +21,7 @@ from cryptography import x509
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from alarms import AlarmError, alarms
+from alarms import AlarmError, alarms, handled
 
 import shoal
 from shoal._connection import admission
@@ -228,15 +227,9 @@ def test_a_signal_handler_may_use_the_connection_that_it_interrupts(
 
         other = threading.Thread(target=answer, args=(theirs,))
         other.start()
-        before = signal.signal(signal.SIGALRM, handle)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.005 + attempt * 0.0001)
-            with contextlib.suppress(OSError):
-                for _ in range(50):
-                    ours.recv_bytes() if call_of == "recv_bytes" else ours.send_bytes(b"y" * 300_000)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+        with handled(handle, 0.005 + attempt * 0.0001), contextlib.suppress(OSError):
+            for _ in range(50):
+                ours.recv_bytes() if call_of == "recv_bytes" else ours.send_bytes(b"y" * 300_000)
         ours.close()
         other.join()
 

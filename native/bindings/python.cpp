@@ -65,8 +65,7 @@ bool begin_wait(GilWait& gil, bool block, PyObject* timeout) {
 }
 
 int next_sleep(const GilWait& gil, uint64_t deadline) {
-  constexpr int kSignalSlice = 1'000;
-  const int longest = gil.wait.interrupted != nullptr ? kSignalSlice : -1;
+  const int longest = gil.wait.interrupted != nullptr ? sync::kSignalSlice : -1;
   if (deadline == os::kNever) return longest;
   const uint64_t now = os::now();
   if (now >= deadline) return 0;

@@ -114,12 +114,17 @@ stream::Result fill_body(int fd, Arrival& a, bool brisk) {
   return stream::Result::kDone;
 }
 
-bool descriptor_from(PyObject* object, int& fd) {
-  if (object == Py_None) {  // closed by a signal handler, or another thread, since it was looked at
+// Both methods take a descriptor and one more.
+bool descriptor_from(PyObject* const* args, Py_ssize_t count, const char* usage, int& fd) {
+  if (count != 2) {
+    PyErr_SetString(PyExc_TypeError, usage);
+    return false;
+  }
+  if (args[0] == Py_None) {  // closed by a signal handler, or another thread, since it was looked at
     PyErr_SetString(PyExc_OSError, "handle is closed");
     return false;
   }
-  const long number = PyLong_AsLong(object);
+  const long number = PyLong_AsLong(args[0]);
   if (number == -1 && PyErr_Occurred() != nullptr) return false;
   fd = static_cast<int>(number);
   return true;
@@ -163,12 +168,8 @@ PyObject* raise_for(stream::Result result, const Arrival& a) {
 }
 
 PyObject* stream_receive(PyObject* self, PyObject* const* args, Py_ssize_t count) {
-  if (count != 2) {
-    PyErr_SetString(PyExc_TypeError, "receive(fd, maxlength)");
-    return nullptr;
-  }
   int fd = -1;
-  if (!descriptor_from(args[0], fd)) return nullptr;
+  if (!descriptor_from(args, count, "receive(fd, maxlength)", fd)) return nullptr;
   size_t longest = PY_SSIZE_T_MAX;
   if (args[1] != Py_None) {
     const Py_ssize_t maxlength = PyLong_AsSsize_t(args[1]);
@@ -198,12 +199,8 @@ PyObject* stream_receive(PyObject* self, PyObject* const* args, Py_ssize_t count
 bool peer_has_gone(int error) { return error == EPIPE || error == ECONNRESET; }
 
 PyObject* stream_send(PyObject* self, PyObject* const* args, Py_ssize_t count) {
-  if (count != 2) {
-    PyErr_SetString(PyExc_TypeError, "send(fd, data)");
-    return nullptr;
-  }
   int fd = -1;
-  if (!descriptor_from(args[0], fd)) return nullptr;
+  if (!descriptor_from(args, count, "send(fd, data)", fd)) return nullptr;
   StreamObject* s = stream_of(self);
   if (s->cut) {
     PyErr_SetString(

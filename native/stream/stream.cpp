@@ -15,7 +15,6 @@ namespace shoal::stream {
 
 namespace {
 
-constexpr int kSignalSlice = 1'000;  // milliseconds
 constexpr uint32_t kLongFollows = 0xFFFF'FFFF;
 constexpr uint32_t kLongestShort = INT32_MAX;
 
@@ -29,7 +28,7 @@ bool never_blocks(int fd) {
 bool sleep(int fd, short events, sync::Wait& wait) {
   for (;;) {
     pollfd p{fd, events, 0};
-    const int ready = poll(&p, 1, wait.interrupted != nullptr ? kSignalSlice : -1);
+    const int ready = poll(&p, 1, wait.interrupted != nullptr ? sync::kSignalSlice : -1);
     if (ready > 0 || (ready < 0 && errno != EINTR)) return true;
     if (wait.should_stop()) return false;
   }

@@ -7,6 +7,9 @@
 
 namespace shoal::sync {
 
+// Milliseconds that one sleep in a system call may last where signals matter: one that comes between the interpreter's last look and the call does not end it.
+constexpr int kSignalSlice = 1'000;
+
 struct Wait {
   uint64_t deadline = os::kNever;        // nanoseconds, CLOCK_MONOTONIC; 0: do not wait at all
   void (*pause)(Wait&) = nullptr;        // before the first sleep or spin: lets go of the GIL

@@ -27,13 +27,12 @@ Result send(int fd, uint64_t number, size_t& written) {
   return stream::drain(fd, parts, written, wait);
 }
 
-Result receive(int fd, std::string& text, bool& begun) {
+Result receive(int fd, std::string& text) {
   stream::Head head;
   sync::Wait wait = soon();
   Result result = Result::kDone;
   while (result == Result::kDone && !head.complete())
     result = stream::fill(fd, head.text, head.expected(), head.bytes, wait, false);
-  begun = head.bytes != 0;
   if (result != Result::kDone) return result;
   text.resize(head.size());
   size_t filled = 0;
@@ -67,10 +66,9 @@ class Send final : public StreamScenario {
   }
   void check() override {
     std::string text;
-    bool begun = false;
     uint64_t last = 0;
     Result result;
-    while ((result = receive(ours, text, begun)) == Result::kDone) {
+    while ((result = receive(ours, text)) == Result::kDone) {
       CHECK(text.size() % 5 == 0 && text.size() / 5 > last && text == text_of(text.size() / 5));
       last = text.size() / 5;
       CHECK(last <= kMessages);
@@ -92,8 +90,7 @@ class Receive final : public StreamScenario {
   void operate() override {
     for (uint64_t number = 1; number <= kMessages; ++number) {
       std::string text;
-      bool begun = false;
-      if (receive(theirs, text, begun) != Result::kDone) return;
+      if (receive(theirs, text) != Result::kDone) return;
       if (text != text_of(number)) std::abort();  // an exit would count as giving up
     }
   }

@@ -25,7 +25,7 @@ from shoal.errors import NotSupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
 __all__ = ["TLS", "Encrypted", "EncryptedConnection"]
@@ -125,8 +125,8 @@ class Engine:
                 raise
             return True
 
-    def feed(self, receive: Callable[[int], bytes]) -> None:
-        """Take one record from the network: ``receive`` returns up to so many bytes, none at the end, and may raise BlockingIOError."""
+    def feed(self, sock: socket.SocketType) -> None:
+        """Take one record from the network; BlockingIOError if it has not come whole."""
         record = self._record
         while True:
             need = HEADER
@@ -139,7 +139,7 @@ class Engine:
                     break
             self.torn = True
             try:
-                data = receive(need - len(record))
+                data = sock.recv(need - len(record), socket.MSG_DONTWAIT)
             except (BlockingIOError, ConnectionError):
                 self.torn = False
                 raise
@@ -281,7 +281,7 @@ class Encrypted(Plain):
 
     def _feed(self) -> bool:
         try:
-            self._engine.feed(lambda size: self._socket.recv(size, socket.MSG_DONTWAIT))
+            self._engine.feed(self._socket)
         except BlockingIOError:
             return False
         self.heard = True
@@ -345,11 +345,8 @@ class EncryptedConnection(Connection):
                     raise EOFError
                 super()._poll(None)
                 with suppress(BlockingIOError):  # a part of a record
-                    engine.feed(self._receive_now)
+                    engine.feed(self._socket)
                 engine.decrypt()
-
-    def _receive_now(self, size: int) -> bytes:
-        return self._socket.recv(size, socket.MSG_DONTWAIT)
 
     @contextmanager
     def _untorn(self) -> Iterator[None]:
@@ -383,7 +380,7 @@ class EncryptedConnection(Connection):
         with self._untorn():
             while not self._engine.decrypt():
                 try:
-                    self._engine.feed(self._receive_now)
+                    self._engine.feed(self._socket)
                 except BlockingIOError:
                     return False
                 except ConnectionResetError:
