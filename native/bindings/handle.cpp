@@ -12,6 +12,7 @@ namespace {
 
 uint32_t handles_of[arena::kObjects];  // how many handles this process has of each object; under the GIL
 thread_local Mentions* collecting = nullptr;
+thread_local uint64_t handed_over_ = 0;
 PyObject* carrier = nullptr;  // set_carrier(): makes a reference that brings its arena along; never let go of
 
 constexpr int kKinds = 16;
@@ -40,6 +41,7 @@ void handle_dealloc(PyObject* self) {
 }
 
 bool note(Handle* h) {
+  ++handed_over_;
   Mentions* m = collecting;
   if (m == nullptr) return true;
   if (m->count == m->room) {
@@ -175,7 +177,9 @@ void end_mentions(Mentions& mentions) {
   mentions.entries = nullptr;
 }
 
-uint32_t mentioned() { return collecting != nullptr ? collecting->count : 0; }
+void hand_over() { ++handed_over_; }
+
+uint64_t handed_over() { return handed_over_; }
 
 PyObject* handle_reference(PyObject* self, PyObject*) {
   auto* h = reinterpret_cast<Handle*>(self);

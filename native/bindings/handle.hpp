@@ -34,7 +34,10 @@ struct Mentions {
 };
 void begin_mentions(Mentions& mentions);
 void end_mentions(Mentions& mentions);  // frees the entries
-uint32_t mentioned();                   // how many the innermost has noted
+
+// What goes to whoever loads what this thread pickles, and is no copy: how often it was met so far. Each reference noted is one.
+void hand_over();
+uint64_t handed_over();
 
 // Methods of every handle.
 PyObject* handle_reference(PyObject* self, PyObject*);        // _reference()
