@@ -21,6 +21,7 @@ from shoal.errors import ManagerDied, StaleReferenceError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from alarms import AlarmError, alarms
 from manager_server import threads_of
 
 if TYPE_CHECKING:
@@ -358,25 +359,12 @@ def test_an_interrupted_call_does_not_leave_its_answer_to_the_next(manager: mana
     assert words["a"] == "right"
 
 
-class AlarmError(Exception):
-    """What a program's own signal handler raises."""
-
-
-def raise_alarm(*_: object) -> None:
-    raise AlarmError
-
-
 @pytest.mark.parametrize("address", [None, ("127.0.0.1", 0)], ids=["at home", "by TCP"])
 def test_a_handler_that_raises_does_not_leave_an_answer_to_the_next_call(address: Any):
     with managers.SyncManager(address, b"key", ctx=shoal.get_context("fork")) as manager:
         event, words = manager.Event(), manager.dict(a="right")
-        before = signal.signal(signal.SIGALRM, raise_alarm)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.2)
-            with pytest.raises(AlarmError):
-                event.wait()
-        finally:
-            signal.signal(signal.SIGALRM, before)
+        with alarms(0.2), pytest.raises(AlarmError):
+            event.wait()
         event.set()
         assert words["a"] == "right"
 

@@ -113,6 +113,102 @@ def test_a_sender_that_is_stopped_is_not_waited_for_without_end(
     os.kill(process.pid, signal.SIGCONT)
 
 
+class Clock:
+    """In the place of the module's `time`: tells when somebody rests."""
+
+    def __init__(self) -> None:
+        self.monotonic = time.monotonic
+        self.rested = threading.Event()
+
+    def sleep(self, seconds: float) -> None:
+        self.rested.set()
+        time.sleep(seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(resource_sharer, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def crowded(sender: Callable[..., Any]) -> Iterator[tuple[Any, int]]:
+    """What a stopped sender has sent, and its process id; as many ask it as can wait."""
+    sent, process, go_on = sender("SIGSTOP")
+    go_on.send("die")
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    crowd: list[socket.socket] = []
+
+    def come() -> None:
+        while len(crowd) < 1000:
+            crowd.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            crowd[-1].setblocking(False)
+            crowd[-1].connect(sent._address)
+
+    with pytest.raises(BlockingIOError):
+        come()
+    yield sent, process.pid
+    for visitor in crowd:
+        visitor.close()
+
+
+def test_who_finds_a_crowd_waits_for_room(crowded: tuple[Any, int], clock: Clock):
+    sent, pid = crowded
+    went_on = []
+
+    def go_on() -> None:
+        went_on.append(clock.rested.wait(LONG))
+        os.kill(pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    fd = sent.detach()
+    thread.join()
+    assert went_on == [True]
+    assert os.read(fd, 100) == b"in it"
+    os.close(fd)
+
+
+def test_who_finds_a_crowd_does_not_wait_without_end(crowded: tuple[Any, int], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(resource_sharer, "PATIENCE", 0.3)
+    sent, pid = crowded
+    with pytest.raises(DescriptorLostError, match="is it stopped"):
+        sent.detach()
+    os.kill(pid, signal.SIGCONT)
+
+
+def test_while_there_are_no_descriptors_it_rests_and_hands_out_afterwards(fds: tuple[int, int], clock: Clock):
+    sent = resource_sharer.DupFd(fds[0])
+    address, ticket = sent._address, sent._ticket
+    taken: list[int] = []
+
+    def take_all() -> None:
+        while True:
+            taken.append(os.dup(fds[0]))
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as visitor:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+            with pytest.raises(OSError, match="Too many open files"):
+                take_all()
+            visitor.settimeout(LONG)
+            visitor.connect(address)
+            visitor.send(ticket)
+            assert clock.rested.wait(LONG)
+            while taken:
+                os.close(taken.pop())
+            answer, received, _, _ = socket.recv_fds(visitor, 1, 1)
+        finally:
+            for fd in taken:
+                os.close(fd)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert answer == b"\1"
+    for fd in received:
+        os.close(fd)
+
+
 def test_a_sender_that_dies_while_it_is_asked_is_an_error(sender: Callable[..., Any]):
     sent, process, go_on = sender("SIGSTOP")
     go_on.send("die")

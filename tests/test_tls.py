@@ -140,6 +140,31 @@ def test_one_thread_sends_while_another_receives(ends: tuple[Any, Any]):
         thread.join()
 
 
+def test_one_thread_polls_while_another_receives(ends: tuple[Any, Any]):
+    ours, theirs = ends
+    done = threading.Event()
+
+    def poll() -> int:
+        times = 0
+        while not done.is_set():
+            times += ours.poll(0)
+        return times
+
+    def send() -> None:
+        for i in range(500):
+            theirs.send_bytes(bytes([i % 256]) * 50_000)
+
+    with ThreadPoolExecutor(2) as threads:
+        polling, sending = threads.submit(poll), threads.submit(send)
+        try:
+            for i in range(500):
+                assert ours.recv_bytes() == bytes([i % 256]) * 50_000
+        finally:
+            done.set()
+        sending.result(LONG)
+        assert polling.result(LONG)
+
+
 def test_who_is_interrupted_while_no_message_has_come_receives_the_next(ends: tuple[Any, Any]):
     ours, theirs = ends
     with alarms(0.05), pytest.raises(AlarmError):

@@ -9,12 +9,14 @@ Nothing is unpickled here, and nobody waits for ever: a sender that has died is 
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import select
 import socket
 import struct
 import threading
+import time
 import weakref
 from contextlib import suppress
 
@@ -36,6 +38,8 @@ HERE, UNKNOWN = b"\1", b"\0"  # answers
 LINGER = 100  # milliseconds that the thread stays when it has nothing left, since descriptors seldom come alone
 PATIENCE = 20.0  # seconds that a receiver waits for an answer
 VISITORS = 128  # connections that may wait
+SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+REST = 0.01  # seconds before what cannot be done now is tried again
 
 
 class DupFd:
@@ -158,10 +162,14 @@ class _ResourceSharer:
                         with suppress(BlockingIOError):
                             os.eventfd_read(bell)
                     elif fd == listener.fileno():
-                        with suppress(OSError):  # none any more, or no descriptor left for it: it waits, or goes
+                        try:
                             visitor, _ = listener.accept()
-                            visitors[visitor.fileno()] = visitor
-                            poller.register(visitor, select.POLLIN)
+                        except OSError as error:  # it has gone, or there is no descriptor for it: then it waits
+                            if error.errno in SCARCE:
+                                time.sleep(REST)
+                            continue
+                        visitors[visitor.fileno()] = visitor
+                        poller.register(visitor, select.POLLIN)
                     else:
                         poller.unregister(fd)
                         with visitors.pop(fd) as visitor, suppress(OSError):
@@ -225,7 +233,7 @@ def _fetch(pid: int, address: str, ticket: bytes) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.settimeout(PATIENCE)
         try:
-            sock.connect(address)
+            _connect(sock, address)
             sock.send(ticket)
             # (socket.recv_fds leaves its flags out, so what it returns is inherited by programs.)
             answer, rights, flags, _ = sock.recvmsg(1, socket.CMSG_SPACE(FD.size), socket.MSG_CMSG_CLOEXEC)
@@ -238,6 +246,20 @@ def _fetch(pid: int, address: str, ticket: bytes) -> int:
     if flags & socket.MSG_CTRUNC:
         raise DescriptorLostError(pid, "this process has no descriptor left for it (ulimit -n)")
     raise DescriptorLostError(pid, "it has been taken already" if answer == UNKNOWN else _why(pid))
+
+
+def _connect(sock: socket.socket, address: str) -> None:
+    """Connect; if as many wait as may, be one of those who try until there is room."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise TimeoutError from None
+            time.sleep(REST)
+        else:
+            return
 
 
 def _why(pid: int) -> str:

@@ -22,7 +22,7 @@ import time
 from contextlib import suppress
 
 from shoal._connection.authentication import LONGEST_MESSAGE, WELCOME, AuthenticationError
-from shoal._connection.stream import Connection, frame, seconds_to_poll
+from shoal._connection.stream import Connection, frame, poll_milliseconds
 from shoal.errors import AuthenticationInterruptedError
 
 TYPE_CHECKING = False
@@ -298,7 +298,7 @@ def admit(admission: Admission, until: float) -> Connection:
         poller.register(admission, admission.events)
         wake = min(until, admission.deadline)
         try:
-            poller.poll(None if wake == float("inf") else seconds_to_poll(wake - now))
+            poller.poll(None if wake == float("inf") else poll_milliseconds(wake - now))
         except BaseException:  # Ctrl-C
             admission.close()
             raise

@@ -20,7 +20,7 @@ from shoal import _standard
 from shoal._connection import addresses, authentication
 from shoal._connection.admission import PATIENCE, UNDISTURBED, Admission, Plain
 from shoal._connection.sockets import INTERNET, SocketListener, check_key, check_tls
-from shoal._connection.stream import Connection, seconds_to_poll
+from shoal._connection.stream import Connection, poll_milliseconds
 from shoal._runtime.threads import level_of_caller
 from shoal.errors import UnencryptedListenerWarning
 
@@ -209,7 +209,7 @@ class Listener:
         for admission, _ in self._under_way.values():
             poller.register(admission, admission.events)
         until = min(wake, give_up)
-        return {fd for fd, _ in poller.poll(None if until == float("inf") else seconds_to_poll(until - now))}
+        return {fd for fd, _ in poller.poll(None if until == float("inf") else poll_milliseconds(until - now))}
 
     def _wait_for_anybody(self, listener: SocketListener) -> set[int]:
         """The same where nobody is on his way and there is no hurry, as it is most of the time."""

@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Connection", "frame", "rebuild_connection", "reduce_connection", "seconds_to_poll"]
+__all__ = ["Connection", "frame", "poll_milliseconds", "rebuild_connection", "reduce_connection"]
 
 SHORT = 0x7FFFFFFF  # bytes of a message up to which its length has four bytes
 LONGEST_POLL = 1 << 30  # milliseconds that one poll() may be asked for
@@ -37,7 +37,7 @@ def frame(size: int) -> bytes:
     return b"\xff\xff\xff\xff" + size.to_bytes(8, "big")
 
 
-def seconds_to_poll(timeout: float | None) -> float | None:
+def poll_milliseconds(timeout: float | None) -> float | None:
     """Return milliseconds for ``select.poll``, given seconds; None waits for ever."""
     return None if timeout is None else min(max(timeout, 0.0) * 1000, LONGEST_POLL)
 
@@ -123,7 +123,7 @@ class Connection(Messages, _standard.connection.Connection, metaclass=ABCMeta):
     def _poll(self, timeout: float | None) -> bool:
         poller = select.poll()
         poller.register(self.fileno(), select.POLLIN)
-        return bool(poller.poll(seconds_to_poll(timeout)))
+        return bool(poller.poll(poll_milliseconds(timeout)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reduce_connection(self)

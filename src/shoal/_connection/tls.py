@@ -3,7 +3,7 @@
 Both sides show a certificate and demand one that the same authority has signed; a client also demands that the certificate is for the host that it called.
 TLS 1.2 at least.
 
-OpenSSL works on memory here and never on the socket, under a lock that is not held while anything waits: one thread may send while another receives.
+OpenSSL works in memory (`shoal._connection.tls_engine`).
 One record is taken from the kernel at a time, and the listener's side sends no session tickets; so, as every message begins a record, a select on
 ``fileno()`` misses no message, save one that ``poll`` or ``wait`` has told of already.
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from shoal._connection.admission import TLS_ALERT, Plain
 from shoal._connection.stream import Connection, frame
+from shoal._connection.tls_engine import PIECE, Engine
 from shoal.errors import NotSupportedError
 
 TYPE_CHECKING = False
@@ -30,13 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TLS", "Encrypted", "EncryptedConnection"]
 
-HEADER = 5  # bytes: kind, version, length
-LONGEST_RECORD = (1 << 14) + 2048  # bytes after the header
 FATAL_HANDSHAKE_FAILURE = bytes(
     [3, 0, 2, 2, 40]
 )  # after the beginning of an alert: version, length, level, description
-KINDS = range(20, 25)  # first byte of a record
-PIECE = 256 * 1024  # bytes that are encrypted before they are sent
 JOINED = 16 * 1024  # bytes up to which a message shares a record with its length
 
 
@@ -93,132 +90,6 @@ def _no_password() -> str:
     raise ValueError(
         "the TLS key has a password: shoal cannot ask for it; give a file with the key alone, readable by you alone"
     )
-
-
-class Engine:
-    """TLS in memory: bytes from the network in, plain bytes out, and the other way round."""
-
-    def __init__(self, context: ssl.SSLContext, host: str | None) -> None:
-        self._in = ssl.MemoryBIO()
-        self._out = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out, server_side=host is None, server_hostname=host)
-        self._lock = threading.RLock()  # a signal handler may close, or send, while this thread receives
-        self._busy = False  # in a call of OpenSSL, which runs signal handlers: none of them may call it
-        self._record = bytearray()  # as much of the next one as has arrived
-        self.plain = bytearray()  # decrypted, and not asked for yet
-        self.ended = False
-        self.torn = False  # whoever has raised while bytes were on their way from one place to another (a signal handler) may have lost some
-
-    def handshake(self) -> bool:
-        """Go on with the handshake; true when it is done."""
-        with self._lock:
-            try:
-                self._tls.do_handshake()
-            except ssl.SSLWantReadError:
-                return False
-            except ssl.SSLCertVerificationError as error:
-                error.add_note(_advice(error))
-                raise
-            except ssl.SSLError as error:
-                if error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}:
-                    error.add_note("the other side does not speak TLS: both sides need tls=shoal.TLS(…)")
-                raise
-            return True
-
-    def feed(self, sock: socket.SocketType) -> None:
-        """Take one record from the network; BlockingIOError if it has not come whole."""
-        record = self._record
-        while True:
-            need = HEADER
-            if len(record) >= HEADER:
-                length = int.from_bytes(record[3:5], "big")
-                if record[0] not in KINDS or record[1] != 3 or length > LONGEST_RECORD:  # noqa: PLR2004 - SSL 3.0 to TLS 1.3
-                    break  # no TLS: OpenSSL has the words for it
-                need += length
-                if len(record) == need:
-                    break
-            self.torn = True
-            try:
-                data = sock.recv(need - len(record), socket.MSG_DONTWAIT)
-            except (BlockingIOError, ConnectionError):
-                self.torn = False
-                raise
-            if not data:
-                with self._lock:
-                    self._in.write_eof()
-                self.torn = False
-                return
-            record += data
-            self.torn = False
-        self.torn = True
-        with self._lock:
-            self._in.write(record)
-        record.clear()
-        self.torn = False
-
-    def decrypt(self) -> bool:
-        """Decrypt what was fed; true if there are plain bytes now, or never will be."""
-        with self._lock:
-            while not self.ended:
-                self.torn = self._busy = True
-                try:
-                    data = self._tls.read(PIECE)
-                except ssl.SSLWantReadError:
-                    self.torn = False
-                    break
-                except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # a killed process says no farewell
-                    data = b""
-                finally:
-                    self._busy = False
-                if not data:
-                    self.ended = True
-                self.plain += data
-                self.torn = False
-        return self.ended or bool(self.plain)
-
-    def take(self, size: int, *, after: int = 0) -> bytearray:
-        """Return up to so many plain bytes; those before them, ``after``, are dropped."""
-        self.torn = True
-        data = self.plain[after : after + size]
-        del self.plain[: after + size]
-        self.torn = False
-        return data
-
-    def encrypt(self, data: Any) -> None:
-        """Encrypt; `outgoing` has the result."""
-        with self._lock, memoryview(data) as view:
-            self._busy = True
-            try:
-                done = 0
-                while done < len(view):
-                    done += self._tls.write(view[done:])
-            finally:
-                self._busy = False
-
-    def interrupted(self) -> bool:
-        """Whether the caller is a signal handler, and this thread in the middle of something here."""
-        with self._lock:
-            return self._busy
-
-    def outgoing(self) -> bytes:
-        """Return what is to be sent; whoever takes it must send it before anybody takes more."""
-        with self._lock:
-            return self._out.read()
-
-    def farewell(self) -> None:
-        """Say that nothing more comes from here."""
-        with self._lock, suppress(ssl.SSLError):
-            if not self._busy:
-                self._tls.unwrap()
-
-
-def _advice(error: ssl.SSLCertVerificationError) -> str:
-    text = error.verify_message.lower()
-    if "hostname mismatch" in text or "ip address mismatch" in text:
-        return "the certificate is for another host: connect by a name that is in it, or make one for this host (`shoal certs DIR HOST`)"
-    if "expired" in text or "not yet valid" in text:
-        return "make new certificates (`shoal certs DIR HOST`), or set this machine's clock"
-    return "the other side's certificate was not signed by the authority in TLS(ca=…): both sides need certificates of the same one"
 
 
 class Encrypted(Plain):
@@ -331,18 +202,19 @@ class EncryptedConnection(Connection):
             engine.decrypt()
             # Nothing is on its way while it waits: so whoever interrupts that loses nothing. A signal handler may receive a message meanwhile.
             while True:
-                plain = engine.plain
-                head = 12 if plain.startswith(b"\xff\xff\xff\xff") else 4
-                if len(plain) >= head:
-                    size = int.from_bytes(plain[4:head] or plain[:head], "big", signed=head == 4)  # noqa: PLR2004
-                    if size < 0 or (maxlength is not None and size > maxlength):
-                        return None
-                    if len(plain) >= head + size:
-                        return engine.take(size, after=head)
-                if engine.ended:
-                    if plain:
-                        raise OSError("got end of file during message")
-                    raise EOFError
+                with engine.lock:
+                    plain = engine.plain
+                    head = 12 if plain.startswith(b"\xff\xff\xff\xff") else 4
+                    if len(plain) >= head:
+                        size = int.from_bytes(plain[4:head] or plain[:head], "big", signed=head == 4)  # noqa: PLR2004
+                        if size < 0 or (maxlength is not None and size > maxlength):
+                            return None
+                        if len(plain) >= head + size:
+                            return engine.take(size, after=head)
+                    if engine.ended:
+                        if plain:
+                            raise OSError("got end of file during message")
+                        raise EOFError
                 super()._poll(None)
                 with suppress(BlockingIOError):  # a part of a record
                     engine.feed(self._socket)
@@ -361,9 +233,11 @@ class EncryptedConnection(Connection):
             raise
 
     def _close_if_torn(self) -> bool:
-        if self._engine.torn:
+        with self._engine.lock:  # another thread's bytes have arrived, wherever they were on their way to
+            torn = self._engine.torn
+        if torn:
             self.close()
-        return self._engine.torn
+        return torn
 
     def _poll(self, timeout: float | None) -> bool:
         until = None if timeout is None else time.monotonic() + timeout

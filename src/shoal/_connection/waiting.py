@@ -6,7 +6,7 @@ import select
 import time
 
 from shoal._connection.messages import Messages
-from shoal._connection.stream import seconds_to_poll
+from shoal._connection.stream import poll_milliseconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     until = None if timeout is None else time.monotonic() + timeout
     remaining = timeout
     while True:
-        told = {descriptor for descriptor, _ in poller.poll(seconds_to_poll(remaining))}
+        told = {descriptor for descriptor, _ in poller.poll(poll_milliseconds(remaining))}
         ready = [obj for descriptor, obj in watched if told and _is_ready(obj, descriptor in told)]
         if ready:
             return ready
