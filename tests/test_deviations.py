@@ -142,26 +142,6 @@ def test_an_overridden_hook_is_called_and_put_returns(method):
     assert queue.get() == "next"
 
 
-# --- results of new types -----------------------------------------------------------------------------------------------
-
-
-class Notebook:
-    """Has the processes written into it in which it was loaded."""
-
-    def __init__(self) -> None:
-        self.loaded_in: list[int] = []
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.loaded_in = [*state["loaded_in"], os.getpid()]
-
-
-@methods
-def test_the_first_result_of_a_type_has_been_loaded_in_the_worker(method):
-    with shoal.get_context(method).Pool(1) as pool:
-        worker = pool.apply(os.getpid)
-        assert [pool.apply(Notebook).loaded_in for _ in range(2)] == [[worker, os.getpid()], [os.getpid()]]
-
-
 # --- daemonic pool workers ----------------------------------------------------------------------------------------------
 
 

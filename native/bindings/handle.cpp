@@ -12,7 +12,6 @@ namespace {
 
 uint32_t handles_of[arena::kObjects];  // how many handles this process has of each object; under the GIL
 thread_local Mentions* collecting = nullptr;
-thread_local uint64_t handed_over_ = 0;
 PyObject* carrier = nullptr;  // set_carrier(): makes a reference that brings its arena along; never let go of
 
 constexpr int kKinds = 16;
@@ -41,7 +40,6 @@ void handle_dealloc(PyObject* self) {
 }
 
 bool note(Handle* h) {
-  ++handed_over_;
   Mentions* m = collecting;
   if (m == nullptr) return true;
   if (m->count == m->room) {
@@ -177,9 +175,7 @@ void end_mentions(Mentions& mentions) {
   mentions.entries = nullptr;
 }
 
-void hand_over() { ++handed_over_; }
-
-uint64_t handed_over() { return handed_over_; }
+uint32_t mentioned() { return collecting != nullptr ? collecting->count : 0; }
 
 PyObject* handle_reference(PyObject* self, PyObject*) {
   auto* h = reinterpret_cast<Handle*>(self);

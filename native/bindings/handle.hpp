@@ -34,10 +34,7 @@ struct Mentions {
 };
 void begin_mentions(Mentions& mentions);
 void end_mentions(Mentions& mentions);  // frees the entries
-
-// What goes to whoever loads what this thread pickles, and is no copy: how often it was met so far. Each reference noted is one.
-void hand_over();
-uint64_t handed_over();
+uint32_t mentioned();                   // how many the innermost has noted
 
 // Methods of every handle.
 PyObject* handle_reference(PyObject* self, PyObject*);        // _reference()

@@ -260,12 +260,7 @@ PyObject* references_end(PyObject*, PyObject* args) {
   Py_RETURN_NONE;
 }
 
-PyObject* hand_over_here(PyObject*, PyObject*) {
-  hand_over();
-  Py_RETURN_NONE;
-}
-
-PyObject* handed_over_here(PyObject*, PyObject*) { return PyLong_FromUnsignedLongLong(handed_over()); }
+PyObject* references_noted(PyObject*, PyObject*) { return PyLong_FromUnsignedLong(mentioned()); }
 
 PyMethodDef functions[] = {
     {"arena_ensure", arena_ensure, METH_NOARGS, "The descriptor of this tree's arena, which is made if there is none."},
@@ -302,9 +297,8 @@ PyMethodDef functions[] = {
     {"set_carrier", set_carrier, METH_O, "set_carrier(callable): makes references for pickles that are no messages."},
     {"references_begin", references_begin, METH_NOARGS, nullptr},
     {"references_end", references_end, METH_VARARGS, "references_end(token=0)"},
-    {"hand_over", hand_over_here, METH_NOARGS,
-     "Says that what this thread pickles hands something over to whoever loads it. References say so themselves."},
-    {"handed_over", handed_over_here, METH_NOARGS, "How often this thread has said so."},
+    {"references_noted", references_noted, METH_NOARGS,
+     "How many references were noted in what this thread pickles, so far."},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

@@ -80,9 +80,7 @@ PyObject* payload_of(Incoming& in) {
 struct TaskTable {
   PyObject_HEAD Handle* tasks;
   Handle* results;
-  PyObject* dumps;  // pickles outcomes; null: as other messages
-  // wake() calls that collect() has answered: one that comes between two collects is not lost
-  uint32_t heard;
+  uint32_t heard;  // wake() calls that collect() has answered: one that comes between two collects is not lost
 };
 PyTypeObject* table_type = nullptr;
 
@@ -125,7 +123,6 @@ int table_init(PyObject* self, PyObject* args, PyObject*) {
 void table_dealloc(PyObject* self) {
   Py_CLEAR(table(self)->tasks);
   Py_CLEAR(table(self)->results);
-  Py_CLEAR(table(self)->dumps);
   PyTypeObject* type = Py_TYPE(self);
   type->tp_free(self);
   Py_DECREF(type);
@@ -191,19 +188,14 @@ PyObject* table_submit_many(PyObject* self, PyObject* const* args, Py_ssize_t co
   return PyLong_FromSsize_t(done);
 }
 
-PyObject* table_pickle_with(PyObject* self, PyObject* dumps) {
-  Py_XSETREF(table(self)->dumps, dumps == Py_None ? nullptr : Py_NewRef(dumps));
-  Py_RETURN_NONE;
-}
-
 PyObject* table_publish(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   uint64_t task = 0;
-  if (count != 3) return PyErr_Format(PyExc_TypeError, "publish(task, last, payload)");
+  if (count != 3 && count != 4) return PyErr_Format(PyExc_TypeError, "publish(task, last, payload, dumps)");
   if (!usable(table(self)) || !task_number(args[0], task)) return nullptr;
   const int last = PyObject_IsTrue(args[1]);
   Outgoing out;
   const uint32_t forks_before = forks;
-  if (last < 0 || !encode(out, args[2], table(self)->dumps)) return nullptr;
+  if (last < 0 || !encode(out, args[2], count == 4 ? args[3] : nullptr)) return nullptr;
   if (forks != forks_before) {  // a child that pickling has forked: the outcome is its parent's
     release(out, false);
     Py_RETURN_NONE;
@@ -424,10 +416,8 @@ PyMethodDef methods[] = {
     {"claim", table_claim, METH_VARARGS,
      "claim(timeout=None): (task, payload), noted in this process's slot; None at timeout or when closed and empty."},
     {"publish", method(table_publish), METH_FASTCALL,
-     "publish(task, last, payload): a result; the last one takes the note back. In a child that pickling has forked: "
-     "nothing."},
-    {"pickle_with", table_pickle_with, METH_O,
-     "pickle_with(dumps): by this function publish() pickles what needs a pickle; None: as every message is pickled."},
+     "publish(task, last, payload, dumps=None): a result, pickled by that function if it needs a pickle; the last one "
+     "takes the note back. In a child that pickling has forked: nothing."},
     {"run", method(table_run), METH_FASTCALL,
      "run(task, function, items, first, starred, failed, apart=False): the outcomes of some items of a chunk, from the "
      "first on; what is not published before this process dies is reported with its loss, but for the item that was "

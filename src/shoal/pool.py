@@ -112,8 +112,8 @@ class Pool(PoolCalls):
         context: the context whose ``Process`` the workers are.
         initializer_timeout: seconds that the initializer may take; beyond it the pool is broken. None for ever.
         verify_results: whether a worker loads each result, and exception, that needs a pickle once in trial before it goes to the application. What raises
-            in the trial is the failure of that one item, with the traceback; what kills the worker is its ``WorkerLostError``, where it could kill the
-            application else. (In any pool this is so for the first result with a type that is new to the worker.) Results that hand something over by being loaded are not tried: shared objects, connections, sockets, and what
+            in the trial is the failure of that one item, with the traceback; what kills the worker is its ``WorkerLostError``, where it would kill the
+            application else. Results that hand something over by being loaded are not tried: shared objects, connections, sockets, and what
             reducing functions of others make that are registered with ``ForkingPickler``. It costs what loading costs, and a message for each such result.
 
     Raises:

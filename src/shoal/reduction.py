@@ -78,7 +78,6 @@ _extra: dict[type, Callable[[Any], Any]] = _standard_pickler._extra_reducers  # 
 _instead: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
 _main_by_value = False
 _wrapper: Callable[[Callable[[Any], Any]], Callable[[Any], Any]] | None = None
-_table: type[dict[type, Callable[[Any], Any]]] = dict
 reducer: Any = None  # for children: what a program has put in the place of this module
 
 
@@ -95,7 +94,7 @@ class _Registered:
         self.copyreg = dict(copyreg.dispatch_table)
         self.extra = dict(_extra)
         extra = self.extra if _wrapper is None else {kind: _wrapper(reduce) for kind, reduce in self.extra.items()}
-        self.reducers = _table({**self.copyreg, **extra, **_replaced(self.extra)})
+        self.reducers = {**self.copyreg, **extra, **_replaced(self.extra)}
 
 
 _registered = _Registered()
@@ -117,17 +116,10 @@ def replace_standard(kind: type, theirs: Callable[[Any], Any], ours: Callable[[A
     _registered = _Registered()
 
 
-def pickle_by(
-    wrapper: Callable[[Callable[[Any], Any]], Callable[[Any], Any]], table: type[dict[type, Callable[[Any], Any]]]
-) -> None:
-    """Have messages of this process pickled in a way that somebody can watch.
-
-    Args:
-        wrapper: makes what is called in the place of each reducing function that is registered with ``ForkingPickler``, now or later.
-        table: makes the pickler's dispatch table of a dict.
-    """
-    global _registered, _table, _wrapper
-    _wrapper, _table = wrapper, table
+def wrap_registered(wrapper: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]) -> None:
+    """Pickle messages of this process with what `wrapper` makes of each reducing function that is registered with ``ForkingPickler``, now or later."""
+    global _registered, _wrapper
+    _wrapper = wrapper
     _registered = _Registered()
 
 

@@ -20,7 +20,7 @@ import time
 import weakref
 from contextlib import suppress
 
-from shoal import _native, _standard
+from shoal import _standard
 from shoal._runtime import temporary
 from shoal._runtime.threads import harmless
 from shoal.errors import DescriptorLostError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["DupFd", "stop"]
+__all__ = ["DupFd", "deposits", "stop"]
 
 TICKET = 16  # bytes
 FD = struct.Struct("=i")
@@ -77,6 +77,7 @@ class _ResourceSharer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[bytes, int] = {}
+        self.deposits = 0  # so far
         self._listener: socket.socket | None = None
         self._address = ""
         self._thread: threading.Thread | None = None
@@ -95,7 +96,7 @@ class _ResourceSharer:
                 if self._listener is None:
                     self._start()
                 self._held[ticket] = copy
-                _native.hand_over()
+                self.deposits += 1
                 return self._address, ticket
         except BaseException:
             os.close(copy)
@@ -270,6 +271,11 @@ def _why(pid: int) -> str:
     except PermissionError:
         pass
     return "it does not have it any more"
+
+
+def deposits() -> int:
+    """How many descriptors this process has deposited for others, so far."""
+    return int(_resource_sharer.deposits)
 
 
 _resource_sharer: Any = _ResourceSharer()

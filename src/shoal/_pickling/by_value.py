@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["ByValuePickler", "goes_by_name"]
 
@@ -72,17 +72,15 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
         file: Any,
         protocol: int,
         buffer_callback: Callable[[Any], object] | None,
-        reducers: dict[type, Callable[[Any], Any]],
+        reducers: Mapping[type, Callable[[Any], Any]],
         *,
         main_by_value: bool,
     ) -> None:
-        self.dispatch_table = type(reducers)(
-            {
-                **{kind: reduce for kind, reduce in cloudpickle.Pickler.dispatch_table.items() if kind not in NOT_CODE},
-                CodeType: _reduce_code,
-                **reducers,
-            }
-        )
+        self.dispatch_table = {
+            **{kind: reduce for kind, reduce in cloudpickle.Pickler.dispatch_table.items() if kind not in NOT_CODE},
+            CodeType: _reduce_code,
+            **reducers,
+        }
         super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
         self.main_by_value = main_by_value
 

@@ -107,12 +107,11 @@ class Failure:
         remote: whether a traceback of the worker is to be sent along.
     """
 
-    __slots__ = ("exception", "remote", "told")
+    __slots__ = ("exception", "remote")
 
     def __init__(self, exception: BaseException, *, remote: bool = False) -> None:
         self.exception = exception
         self.remote = remote
-        self.told: str | None = None  # the traceback that came with it
 
     @staticmethod
     def stand_in(reason: BaseException, value: object) -> BaseException:
@@ -121,9 +120,7 @@ class Failure:
 
     def __reduce__(self) -> tuple[Any, ...]:
         error = self.exception
-        text = self.told
-        if self.remote:
-            text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__)) if self.remote else None
         try:
             data = bytes(ForkingPickler.dumps(error))
         except BaseException as reason:  # noqa: BLE001 - pickling runs foreign code
@@ -147,9 +144,7 @@ def _load_failure(kind: type[Failure], data: bytes, text: str | None, name: str)
         error = kind.stand_in(reason, f"the exception {name}")
     if text is not None:
         error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
-    failure = kind(error)
-    failure.told = text
-    return failure
+    return kind(error)
 
 
 class UnloadableError(Exception):

@@ -11,8 +11,6 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shoal import _native
-from shoal._pickling import handing_over
-from shoal._pool import trials
 from shoal._pool.failures import FAILURES
 from shoal._pool.functions import LearnedFunctions
 from shoal._pool.ledger import LOST
@@ -136,8 +134,6 @@ class TableWorkerEnd:
     """A worker's end of a native task table."""
 
     def __init__(self, table: Any) -> None:
-        handing_over.watch()
-        table.pickle_with(trials.dumps_trying_new)
         self.identity = os.getpid()
         self.claim = table.claim
         self.publish = table.publish

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from shoal import _native, reduction
 from shoal._pickling import handing_over
-from shoal._pool import trials
+from shoal._pool.failures import UnloadableError
 from shoal._pool.functions import LearnedFunctions
 
 if TYPE_CHECKING:
+    import pickle
     from collections.abc import Callable, Sequence
 
 __all__ = ["VerifyingEnd"]
@@ -31,7 +32,6 @@ class VerifyingEnd:
 
     def __init__(self, table: Any) -> None:
         handing_over.watch()
-        table.pickle_with(self._dumps)
         self.identity = os.getpid()
         self.claim = table.claim
         self.functions = LearnedFunctions
@@ -54,19 +54,34 @@ class VerifyingEnd:
 
     def publish(self, task: int, last: bool, payload: Any) -> None:
         """Send an outcome; if it cannot be pickled, or not be loaded, raise that and send nothing."""
-        try:
-            self._table.publish(task, last, payload)
-        finally:
+        if self._plain:
             self._plain = False
-
-    def _dumps(self, obj: Any) -> trials.Pickled:
-        return reduction.dumps(obj) if self._plain else trials.dumps_trying_each(obj)
+            self._table.publish(task, last, payload)
+        else:
+            self._table.publish(task, last, payload, _dumps_tried)
 
     @staticmethod
     def check(payload: Any) -> None:
         """Raise what publishing would raise."""
         _native.references_begin()
         try:
-            trials.dumps_trying_each(payload)
+            _dumps_tried(payload)
         finally:
             _native.references_end()
+
+
+def _dumps_tried(obj: Any) -> tuple[bytes, Sequence[pickle.PickleBuffer]]:
+    """Pickle an object, and load it if that hands nothing over.
+
+    Raises:
+        UnloadableError: with what loading it raised.
+        Exception: whatever pickling raises.
+    """
+    data, buffers, hands_over = handing_over.dumps(obj)
+    if not hands_over:
+        try:
+            # Copies, as in the application: whatever is done with them there must not be done to the outcome itself.
+            reduction.loads(data, [bytearray(buffer.raw()) for buffer in buffers])
+        except BaseException as reason:  # noqa: BLE001 - unpickling runs foreign code
+            raise UnloadableError(reason) from None
+    return data, buffers
