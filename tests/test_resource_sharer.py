@@ -78,6 +78,15 @@ def sender() -> Iterator[Callable[..., Any]]:
         process.join()
 
 
+@pytest.fixture
+def stopped(sender: Callable[..., Any]) -> tuple[Any, Any]:
+    """What a sender has sent, and its process, which is stopped."""
+    sent, process, go_on = sender("SIGSTOP")
+    go_on.send("die")
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    return sent, process
+
+
 def test_a_descriptor_is_had_once(sender: Callable[..., Any]):
     sent, process, _ = sender()
     fd = sent.detach()
@@ -102,12 +111,10 @@ def test_a_sender_that_died_is_an_error_at_once_and_names_it(sender: Callable[..
 
 
 def test_a_sender_that_is_stopped_is_not_waited_for_without_end(
-    sender: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    stopped: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(resource_sharer, "PATIENCE", 0.3)
-    sent, process, go_on = sender("SIGSTOP")
-    go_on.send("die")
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    sent, process = stopped
     with pytest.raises(DescriptorLostError, match="is it stopped"):
         sent.detach()
     os.kill(process.pid, signal.SIGCONT)
@@ -133,11 +140,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def crowded(sender: Callable[..., Any]) -> Iterator[tuple[Any, int]]:
+def crowded(stopped: tuple[Any, Any]) -> Iterator[tuple[Any, int]]:
     """What a stopped sender has sent, and its process id; as many ask it as can wait."""
-    sent, process, go_on = sender("SIGSTOP")
-    go_on.send("die")
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    sent, process = stopped
     crowd: list[socket.socket] = []
 
     def come() -> None:
@@ -209,10 +214,8 @@ def test_while_there_are_no_descriptors_it_rests_and_hands_out_afterwards(fds: t
         os.close(fd)
 
 
-def test_a_sender_that_dies_while_it_is_asked_is_an_error(sender: Callable[..., Any]):
-    sent, process, go_on = sender("SIGSTOP")
-    go_on.send("die")
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+def test_a_sender_that_dies_while_it_is_asked_is_an_error(stopped: tuple[Any, Any]):
+    sent, process = stopped
     killer = threading.Timer(0.1, process.kill)
     killer.start()
     with pytest.raises(DescriptorLostError):

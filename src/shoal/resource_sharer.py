@@ -9,7 +9,6 @@ Nothing is unpickled here, and nobody waits for ever: a sender that has died is 
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import select
@@ -21,7 +20,7 @@ import weakref
 from contextlib import suppress
 
 from shoal import _standard
-from shoal._runtime import temporary
+from shoal._runtime import SCARCE, temporary
 from shoal._runtime.threads import harmless
 from shoal.errors import DescriptorLostError
 
@@ -38,7 +37,6 @@ HERE, UNKNOWN = b"\1", b"\0"  # answers
 LINGER = 100  # milliseconds that the thread stays when it has nothing left, since descriptors seldom come alone
 PATIENCE = 20.0  # seconds that a receiver waits for an answer
 VISITORS = 128  # connections that may wait
-SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 REST = 0.01  # seconds before what cannot be done now is tried again
 
 
@@ -232,7 +230,7 @@ class _ResourceSharer:
 def _fetch(pid: int, address: str, ticket: bytes) -> int:
     """The receiver's side."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        sock.settimeout(PATIENCE)
+        sock.setblocking(False)
         try:
             _connect(sock, address)
             sock.send(ticket)
@@ -250,7 +248,7 @@ def _fetch(pid: int, address: str, ticket: bytes) -> int:
 
 
 def _connect(sock: socket.socket, address: str) -> None:
-    """Connect; if as many wait as may, be one of those who try until there is room."""
+    """Connect; if as many wait as may, be one of those who try until there is room. What is left of the patience is the socket's timeout then."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
@@ -260,6 +258,7 @@ def _connect(sock: socket.socket, address: str) -> None:
                 raise TimeoutError from None
             time.sleep(REST)
         else:
+            sock.settimeout(max(until - time.monotonic(), REST))
             return
 
 

@@ -8,12 +8,11 @@ Layout: the number of parts and their sizes (64-bit words), then the parts, each
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import struct
 
-from shoal._runtime import above_standard
+from shoal._runtime import SCARCE, above_standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _unnamed_file() -> int:
     try:
         return above_standard(os.memfd_create("shoal-start"))
     except OSError as error:
-        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+        if error.errno in SCARCE:
             raise
         import tempfile  # noqa: PLC0415 - slow to import, and hardly ever needed
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "SCARCE",
     "above_standard",
     "answer_for_names",
     "attach",
@@ -33,6 +34,9 @@ __all__ = [
 server_fd = -1  # the socket by which to ask the tree's fork server; -1 if none is known
 
 unseen_threads = 0  # this process's threads that `threading` does not know; see `shoal._runtime.threads`
+
+# What a call says for which there are no descriptors, or no memory, just now: it may succeed later.
+SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 STDERR = 2  # the last of the standard descriptors
 
@@ -120,7 +124,7 @@ def pidfd_of(pid: int) -> int:
             os.close(os.pidfd_open(os.getpid()))
             pidfds_work = True
         except OSError as error:
-            if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # there are some, but not now
+            if error.errno in SCARCE:  # there are some, but not now
                 raise
             pidfds_work = False
     if not pidfds_work:
